@@ -1,0 +1,46 @@
+"""Reference implementation of C2F-MetaEmbed: coarse-to-fine lightweight meta-embeddings for ID-based recommendation.
+
+Rooms, in reading order: `spec` (the method), `interactions` (data), `training` (the two stages as loops), `baselines`,
+`bundle` (the model file), `conformance` (the oracle), `plots`, `cli`. Names are loaded when they are first used, so that
+importing the package costs nothing and pulls in no library that is not needed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME_OF = {
+    "Settings": "spec",
+    "Interactions": "interactions",
+    "Split": "interactions",
+    "planted": "interactions",
+    "read_folder": "interactions",
+    "read_interactions": "interactions",
+    "split_ratio": "interactions",
+    "split_third": "interactions",
+    "RECIPES": "training",
+    "Recipe": "training",
+    "embed_model": "training",
+    "evaluate_embeddings": "training",
+    "to_model": "training",
+    "train": "training",
+    "train_coarse": "training",
+    "train_fine": "training",
+    "Model": "bundle",
+    "load_model": "bundle",
+    "save_model": "bundle",
+}
+__all__ = list(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})

@@ -1,0 +1,96 @@
+"""One-way floors: what a module may import of ours, read from its import statements."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "c2f_ref"
+SPEC_ORDER = [
+    "notation",
+    "graph",
+    "partitioning",
+    "assignment",
+    "embeddings",
+    "propagation",
+    "loss",
+    "optimise",
+    "sampling",
+    "ranking",
+    "model",
+]
+# Rooms that a room outside `spec` may import, besides itself.
+FLOORS = {
+    "interactions": set(),
+    "tables": set(),
+    "bundle": {"spec"},
+    "conformance": {"spec"},
+    "baselines": {"spec", "interactions", "bundle"},
+    "training": {"spec", "interactions", "bundle"},
+    "plots": {"spec", "interactions", "bundle", "training"},
+    "cli": {"spec", "interactions", "bundle", "conformance", "baselines", "training", "plots", "tables"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+HEAVY = {"sklearn", "matplotlib", "numba", "torch", "pymetis"}
+
+
+def imports(path: Path, *, top_level: bool = False) -> set[str]:
+    """Absolute dotted names of everything that the module at `path` imports."""
+    package = ["c2f_ref", *path.relative_to(PACKAGE).parts[:-1]]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = set()
+    for node in tree.body if top_level else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            names |= {f"{stem}.{alias.name}" for alias in node.names}
+    return names
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def ours(path: Path) -> set[str]:
+    return {name.split(".")[1] for name in imports(path) if name.startswith("c2f_ref.")}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_rooms_below_it(path: Path) -> None:
+    room = room_of(path)
+    if room == "spec":
+        assert ours(path) <= {"spec"}
+    else:
+        assert ours(path) <= FLOORS[room] | {room}
+
+
+@pytest.mark.parametrize("name", SPEC_ORDER)
+def test_a_page_of_the_specification_imports_only_pages_above_it(name: str) -> None:
+    imported = {entry.split(".")[2] for entry in imports(PACKAGE / "spec" / f"{name}.py") if entry.startswith("c2f_ref.spec.")}
+    assert imported <= set(SPEC_ORDER[: SPEC_ORDER.index(name)])
+
+
+def test_every_page_of_the_specification_has_its_place_in_the_order() -> None:
+    assert {path.stem for path in (PACKAGE / "spec").glob("*.py")} == {*SPEC_ORDER, "__init__"}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_heavy_libraries_are_imported_when_used(path: Path) -> None:
+    assert not {name.split(".")[0] for name in imports(path, top_level=True)} & HEAVY
+
+
+def test_the_reader_of_imports_sees_what_it_must() -> None:
+    """The checker itself: known imports of known modules are found, nested ones only when asked for."""
+    assert "c2f_ref.spec.notation.Settings" in imports(PACKAGE / "spec" / "model.py")
+    assert "sklearn.decomposition.SparsePCA" in imports(PACKAGE / "spec" / "embeddings.py")
+    assert "sklearn.decomposition.SparsePCA" not in imports(PACKAGE / "spec" / "embeddings.py", top_level=True)
+    assert "spec" in ours(PACKAGE / "training.py")
