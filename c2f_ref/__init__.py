@@ -24,7 +24,7 @@ _HOME_OF = {
     "RECIPES": "training",
     "Recipe": "training",
     "embed_model": "training",
-    "evaluate_embeddings": "training",
+    "evaluate_model": "training",
     "to_model": "training",
     "train": "training",
     "train_coarse": "training",

@@ -1,0 +1,131 @@
+"""The method, executable: C2F-MetaEmbed as pure functions on NumPy and SciPy arrays, in float64.
+
+Read the pages in this order; each imports only pages above it:
+notation, graph, partitioning, assignment, embeddings, propagation, loss, optimise, sampling, ranking, model.
+`README.md` beside them maps formulas to functions and lists every deviation, D1 to D16.
+"""
+
+from .assignment import (
+    keep_top,
+    part_affinity,
+    pseudo_inverse,
+    refresh_coarse,
+    refresh_fine,
+    softmax_rows,
+    start_coarse_assignment,
+    start_fine_assignment,
+    top_columns,
+)
+from .embeddings import (
+    bridge,
+    bridge_vjp,
+    compose,
+    compose_vjp,
+    draw_positions,
+    ego_embed,
+    ego_embed_vjp,
+    fine_embed,
+    fine_embed_vjp,
+    scatter_scores,
+    soft_threshold,
+    soft_threshold_vjp,
+    sparse_pca_scores,
+    start_coarse,
+    start_fine,
+)
+from .graph import bipartite, expand_coarse, expand_fine, normalise
+from .loss import (
+    bpr_loss,
+    bpr_loss_vjp,
+    ego_penalty,
+    ego_penalty_vjp,
+    score_pairs,
+    score_pairs_vjp,
+)
+from .model import (
+    CONTRACT,
+    CoarsePlan,
+    FinePlan,
+    coarse_loss_and_grad,
+    embed_coarse,
+    embed_fine,
+    fine_loss_and_grad,
+    prepare_coarse,
+    prepare_fine,
+)
+from .notation import Float64Array, IntArray, Settings, SettingsError, SpecError, Triples
+from .optimise import AdamState, adam_step, clip, start_adam
+from .partitioning import edge_cut, metis_partition, partition
+from .propagation import propagate_coarse, propagate_coarse_vjp, propagate_fine, propagate_fine_vjp
+from .ranking import mean_metrics, ndcg_at_k, rank_by, rank_items, rank_scores, recall_at_k
+from .sampling import sample_triples
+
+__all__ = [
+    "CONTRACT",
+    "AdamState",
+    "CoarsePlan",
+    "FinePlan",
+    "Float64Array",
+    "IntArray",
+    "Settings",
+    "SettingsError",
+    "SpecError",
+    "Triples",
+    "adam_step",
+    "bipartite",
+    "bpr_loss",
+    "bpr_loss_vjp",
+    "bridge",
+    "bridge_vjp",
+    "clip",
+    "coarse_loss_and_grad",
+    "compose",
+    "compose_vjp",
+    "draw_positions",
+    "edge_cut",
+    "ego_embed",
+    "ego_embed_vjp",
+    "ego_penalty",
+    "ego_penalty_vjp",
+    "embed_coarse",
+    "embed_fine",
+    "expand_coarse",
+    "expand_fine",
+    "fine_embed",
+    "fine_embed_vjp",
+    "fine_loss_and_grad",
+    "keep_top",
+    "mean_metrics",
+    "metis_partition",
+    "ndcg_at_k",
+    "normalise",
+    "part_affinity",
+    "partition",
+    "prepare_coarse",
+    "prepare_fine",
+    "propagate_coarse",
+    "propagate_coarse_vjp",
+    "propagate_fine",
+    "propagate_fine_vjp",
+    "pseudo_inverse",
+    "rank_by",
+    "rank_items",
+    "rank_scores",
+    "recall_at_k",
+    "refresh_coarse",
+    "refresh_fine",
+    "sample_triples",
+    "scatter_scores",
+    "score_pairs",
+    "score_pairs_vjp",
+    "soft_threshold",
+    "soft_threshold_vjp",
+    "softmax_rows",
+    "sparse_pca_scores",
+    "start_adam",
+    "start_coarse",
+    "start_coarse_assignment",
+    "start_fine",
+    "start_fine_assignment",
+    "top_columns",
+]

@@ -1,0 +1,184 @@
+"""From tables to nodes: composing, thresholding and bridging meta-embeddings, and where the tables start.
+
+A linear map takes its structure first and its operands last; its pull-back takes the structure and then the gradient.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+from .notation import Float64Array, IntArray, Settings, SpecError, require_finite, require_indices, require_shape
+
+
+def compose(assignment: sparse.csr_array, table: Float64Array) -> Float64Array:
+    """Weighted sums of table rows: S E.
+
+    Shapes: assignment (n, m), table (m, D) -> (n, D).
+    Edge: an empty row of the assignment gives a row of zeros.
+    Source: coarse stage, step 3.
+    """
+    return np.asarray(assignment @ table)
+
+
+def compose_vjp(assignment: sparse.csr_array, grad: Float64Array) -> Float64Array:
+    """Pull `grad` back through `compose`: grad_table = S^T grad. The assignment is no parameter.
+
+    Shapes: assignment (n, m), grad (n, D) -> (m, D).
+    """
+    return np.asarray(assignment.T @ grad)
+
+
+def ego_embed(coarse_assignment: sparse.csr_array, coarse: Float64Array) -> Float64Array:
+    """Ego embeddings: every entity composed from its coarse rows.
+
+        X_e = tanh(S_c E_c)
+
+    Shapes: S_c (N, C), E_c (C, D) -> (N, D), entries in [-1, 1].
+    Edge: the table is the unbridged one in both stages (D1).
+    Source: coarse stage, step 3; fine stage, step 5.
+    """
+    return np.tanh(compose(coarse_assignment, coarse))
+
+
+def ego_embed_vjp(coarse_assignment: sparse.csr_array, coarse: Float64Array, grad: Float64Array) -> Float64Array:
+    """Pull `grad` back through `ego_embed`: grad_coarse = S_c^T (grad (1 - X_e^2)).
+
+    Shapes: S_c (N, C), coarse (C, D), grad (N, D) -> (C, D).
+    """
+    return compose_vjp(coarse_assignment, grad * (1.0 - ego_embed(coarse_assignment, coarse) ** 2))
+
+
+def soft_threshold(table: Float64Array, threshold: float) -> Float64Array:
+    """Shrink every entry towards zero; small entries become exactly 0.
+
+        soft(x) = sign(x) max(|x| - tau, 0)
+
+    Shapes: table (F, D) -> (F, D).
+    Edge: |x| == tau gives 0; tau == 0 gives x back; tau == inf gives all zeros.
+    Source: building blocks.
+    """
+    return np.sign(table) * np.maximum(np.abs(table) - threshold, 0.0)
+
+
+def soft_threshold_vjp(table: Float64Array, threshold: float, grad: Float64Array) -> Float64Array:
+    """Pull `grad` back through `soft_threshold`: it passes where |x| > tau and is exactly 0 elsewhere.
+
+    Shapes: table (F, D), grad (F, D) -> (F, D).
+    Edge: at the kink |x| == tau the subgradient 0 is taken.
+    """
+    return np.where(np.abs(table) > threshold, grad, 0.0)
+
+
+def fine_embed(fine: Float64Array, threshold: float) -> Float64Array:
+    """Fine nodes: tanh(soft(E_f)), so that a small entry is an exact 0 in the graph too.
+
+    Shapes: fine (F, D) -> (F, D), entries in [-1, 1].
+    Edge: as `soft_threshold`.
+    Source: fine stage, step 5.
+    """
+    return np.tanh(soft_threshold(fine, threshold))
+
+
+def fine_embed_vjp(fine: Float64Array, threshold: float, grad: Float64Array) -> Float64Array:
+    """Pull `grad` back through `fine_embed`.
+
+    Shapes: fine (F, D), grad (F, D) -> (F, D).
+    Edge: as `soft_threshold_vjp`.
+    """
+    return soft_threshold_vjp(fine, threshold, grad * (1.0 - fine_embed(fine, threshold) ** 2))
+
+
+def bridge(fine_assignment: sparse.csr_array, weight: float, coarse: Float64Array, fine: Float64Array) -> Float64Array:
+    """Mix into every coarse row the fine rows that are assigned to it.
+
+        (1 - w) coarse + w S_f fine
+
+    Shapes: S_f (C, F), coarse (C, D), fine (F, D) -> (C, D). For tables, `fine` is the thresholded one.
+    Edge: w == 0 gives the coarse rows, w == 1 the composed fine rows alone.
+    Source: building blocks; again after every fine layer (D2).
+    """
+    return (1.0 - weight) * coarse + weight * compose(fine_assignment, fine)
+
+
+def bridge_vjp(fine_assignment: sparse.csr_array, weight: float, grad: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Pull `grad` back through `bridge`: (grad_coarse, grad_fine). Linear, so no primal values.
+
+    Shapes: S_f (C, F), grad (C, D) -> (C, D), (F, D).
+    """
+    return (1.0 - weight) * grad, weight * compose_vjp(fine_assignment, grad)
+
+
+def start_coarse(n_entities: int, settings: Settings, *, rng: np.random.Generator) -> tuple[Float64Array, Float64Array]:
+    """The first E_c and b, both from a standard normal: (coarse, bias).
+
+    Shapes: -> (C, D), (N,) float64.
+    Edge: the official bias starts from N(0, 1) too, which is far from 0 beside the scores.
+    Source: coarse stage, step 1.
+    """
+    return rng.standard_normal((settings.n_coarse, settings.dim)), rng.standard_normal(n_entities)
+
+
+def start_fine(coarse: Float64Array, settings: Settings, *, rng: np.random.Generator) -> Float64Array:
+    """The first E_f: sparse PCA scores of F coarse rows, drawn with replacement, scattered over the columns.
+
+    Shapes: coarse (C, D) -> (F, D).
+    Edge: dense at the start (D6), with at most min(components, D) entries a row that are not 0; they stay the only ones.
+    Rows that vary little against `sparse_pca_alpha` give scores of 0, and a fine table that can never learn.
+    Errors: SpecError for values that are not finite.
+    Source: fine stage, step 2.
+    """
+    require_shape("coarse", coarse, (settings.n_coarse, settings.dim))
+    n_components = min(settings.sparse_pca_components, settings.dim)
+    rows = rng.integers(settings.n_coarse, size=settings.n_fine)
+    random_state = int(rng.integers(2**32))
+    scores = sparse_pca_scores(coarse[rows], n_components, settings.sparse_pca_alpha, random_state=random_state)
+    return scatter_scores(scores, draw_positions(settings.n_fine, n_components, settings.dim, rng=rng), settings.dim)
+
+
+def sparse_pca_scores(
+    rows: Float64Array, n_components: int, alpha: float, *, random_state: int | np.random.RandomState
+) -> Float64Array:
+    """Scores of the rows on sparse principal components, by scikit-learn: the *scores*, which are dense (D6).
+
+    Shapes: rows (F, D) -> (F, n_components).
+    Edge: the components are sparse and unused. Where there are more components than the rows have rank, scikit-learn
+    draws the spare ones anew from `random_state`, its own kind of generator; the official code leaves it to the global one.
+    Errors: SpecError for values that are not finite.
+    Source: fine stage, step 2; Zou, Hastie, Tibshirani 2006; sklearn.decomposition.SparsePCA.
+    """
+    from sklearn.decomposition import SparsePCA
+
+    require_finite("rows", rows)
+    if len(rows) == 0:
+        return np.zeros((0, n_components))
+    pca = SparsePCA(n_components=n_components, alpha=alpha, random_state=random_state)
+    # A single row comes back without its axis.
+    return np.asarray(pca.fit_transform(rows), dtype=np.float64).reshape(len(rows), n_components)
+
+
+def draw_positions(n_rows: int, n_positions: int, dim: int, *, rng: np.random.Generator) -> IntArray:
+    """For every row, `n_positions` of the `dim` columns, drawn at random without replacement, ascending.
+
+    Shapes: -> (n_rows, n_positions) int64.
+    Edge: n_positions == dim gives every column in order.
+    Source: fine stage, step 2 (D6: each row draws its own, so a column has no common meaning).
+    """
+    if not 0 <= n_positions <= dim:
+        raise SpecError(f"n_positions must be in [0, dim = {dim}], got {n_positions}")
+    columns = rng.permuted(np.tile(np.arange(dim), (n_rows, 1)), axis=1)
+    return np.sort(columns[:, :n_positions], axis=1)
+
+
+def scatter_scores(scores: Float64Array, positions: IntArray, dim: int) -> Float64Array:
+    """Put scores[r, j] at column positions[r, j] of row r; every other entry is 0.
+
+    Shapes: scores (F, k), positions (F, k) int64 -> (F, dim).
+    Errors: SpecError for a position outside [0, dim) or shapes that differ.
+    Source: fine stage, step 2.
+    """
+    require_shape("positions", positions, scores.shape)
+    require_indices("positions", positions, dim)
+    table = np.zeros((scores.shape[0], dim))
+    np.put_along_axis(table, positions, scores, axis=1)
+    return table
