@@ -1,0 +1,223 @@
+"""Read the files interaction data comes in.
+
+    format         one line of it
+    "lightgcn"     user item item ...                      positions from 0, no header; a user may have no items, or several lines
+    "csv"          a,b,c                                   header with column names; comma or tab, quoted fields
+    "movielens"    user TAB item TAB rating TAB timestamp  u.data of MovieLens 100K, no header
+    "movielens-1m" user::item::rating::timestamp           ratings.dat of MovieLens 1M and 10M, no header
+    "recbole"      a TAB b TAB c                           .inter; header of name:type fields, no quotes
+
+Files are UTF-8, with or without a byte order mark; lines end in LF or CRLF. Blank lines, blanks around a field and a missing
+last line end mean nothing. Everything else that is out of order is a DataError that names file, line and token.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from c2f_ref.interactions.checks import DataError, IntArray
+from c2f_ref.interactions.pairs import Interactions
+
+Row: TypeAlias = tuple[int, list[str]]
+"""Line number, from 1, and fields."""
+
+FORMATS = ("lightgcn", "csv", "movielens", "movielens-1m", "recbole")
+GUESSES = {".txt": "lightgcn", ".csv": "csv", ".tsv": "csv", ".data": "movielens", ".dat": "movielens-1m", ".inter": "recbole"}
+"""Format by file extension, as these data sets are published."""
+ROLES = {
+    "user": ("user", "userid"),
+    "item": ("item", "itemid", "movieid"),
+    "rating": ("rating",),
+    "timestamp": ("timestamp",),
+}
+"""Header names that are recognised unasked, compared without case and underscores."""
+POSITION_DIGITS = 8
+"""Longest position in LightGCN text: counts follow from the largest, so one wrong token must not ask for all the memory."""
+
+_POSITION = re.compile(rf"[0-9]{{1,{POSITION_DIGITS}}}")
+_POSITION_LINE = re.compile(r"[0-9 \t]*")
+_CANONICAL_INT = re.compile(r"0|-?[1-9][0-9]{0,18}")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
+def read_interactions(
+    path: str | PathLike[str],
+    *,
+    format: str | None = None,
+    user_column: str | None = None,
+    item_column: str | None = None,
+    rating_column: str | None = None,
+    timestamp_column: str | None = None,
+    least_rating: float | None = None,
+) -> Interactions:
+    """Read one file of pairs, in the format named or, for None, the one its extension stands for (`GUESSES`).
+
+    Columns of a file with a header are found by name: those given, else the usual ones (`ROLES`); there need not be a rating or
+    a timestamp column.
+    Pairs rated below `least_rating` are dropped, and the ids seen in no other pair with them.
+    Raw ids: int64 where every id of the column is a plain decimal integer, such as 7 and -7 but not 007; else all are strings.
+    Errors: DataError for a malformed file, a format that cannot be told, a column or rating asked for that the format has not;
+    OSError where the file cannot be read.
+    """
+    path = Path(path)
+    kind = GUESSES.get(path.suffix.lower()) if format is None else format
+    if kind not in FORMATS:
+        problem = "its name does not tell the format" if format is None else f"there is no format {format!r}"
+        raise DataError(f"{problem}; pass format=, one of {', '.join(FORMATS)}", path=path)
+    wanted = {"user": user_column, "item": item_column, "rating": rating_column, "timestamp": timestamp_column}
+    if kind in ("csv", "recbole"):
+        lines = _lines(path)
+        delimiter = "\t" if kind == "recbole" or _is_tabbed(path, lines) else ","
+        rows = _delimited_rows(path, lines, delimiter, csv.QUOTE_NONE if kind == "recbole" else csv.QUOTE_MINIMAL)
+        header_line, header = next(rows, (1, []))
+        names = _recbole_names(path, header_line, header) if kind == "recbole" else [name.strip() for name in header]
+        columns = _find_columns(path, header_line, names, wanted)
+        return _read_table(path, rows, len(names), columns, least_rating)
+    asked = [role for role, name in wanted.items() if name is not None]
+    if asked:
+        raise DataError(f"format {kind!r} has no header, so no {asked[0]}_column", path=path)
+    if kind == "lightgcn":
+        if least_rating is not None:
+            raise DataError("format 'lightgcn' has no ratings, so no least_rating", path=path)
+        return Interactions.from_indices(*_read_positions(path))
+    separator = "\t" if kind == "movielens" else "::"
+    rows = ((number, line.split(separator)) for number, line in enumerate(_lines(path), 1) if line)
+    return _read_table(path, rows, 4, {"user": 0, "item": 1, "rating": 2, "timestamp": 3}, least_rating)
+
+
+def read_folder(path: str | PathLike[str]) -> tuple[Interactions, Interactions]:
+    """Read a LightGCN folder: (train, held_out) from its train.txt and test.txt, on one id space that spans both.
+
+    Edge: a pair in both files belongs to train alone and is counted in `held_out.n_duplicates`.
+    Errors: as `read_interactions`.
+    """
+    train_users, train_items, *train_counts = _read_positions(Path(path) / "train.txt")
+    test_users, test_items, *test_counts = _read_positions(Path(path) / "test.txt")
+    n_users, n_items = np.maximum(train_counts, test_counts).tolist()
+    train = Interactions.from_indices(train_users, train_items, n_users, n_items)
+    held_out = Interactions.from_indices(test_users, test_items, n_users, n_items)
+    known = np.isin(held_out.pair_keys, train.pair_keys)
+    return train, replace(held_out.select(~known), n_duplicates=held_out.n_duplicates + int(known.sum()))
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a UTF-8 file without their ends and trailing blanks; entry p is line p + 1."""
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError("expected UTF-8 text", path=path, line=line, token=content[error.start : error.end]) from error
+    for unwanted in ("\0", "\r"):
+        if unwanted in text:
+            line = text.count("\n", 0, text.index(unwanted)) + 1
+            raise DataError("expected text with lines that end in LF or CRLF", path=path, line=line, token=unwanted)
+    return [line.rstrip(" ") for line in text.split("\n")]
+
+
+def _read_positions(path: Path) -> tuple[IntArray, IntArray, int, int]:
+    """Read LightGCN text: users (P,), items (P,), n_users, n_items; the counts are 1 + the largest position."""
+    users: list[int] = []
+    lengths: list[int] = []
+    items: list[int] = []
+    for number, line in enumerate(_lines(path), 1):
+        tokens = line.split()
+        if not _POSITION_LINE.fullmatch(line) or len(max(tokens, key=len, default="")) > POSITION_DIGITS:
+            token = next(token for token in re.findall(r"[^ \t]+", line) if not _POSITION.fullmatch(token))
+            raise DataError(f"expected a position of at most {POSITION_DIGITS} digits", path=path, line=number, token=token)
+        if tokens:
+            users.append(int(tokens[0]))
+            lengths.append(len(tokens) - 1)
+            items.extend(map(int, tokens[1:]))
+    pair_users = np.repeat(np.array(users, dtype=np.int64), np.array(lengths, dtype=np.int64))
+    return pair_users, np.array(items, dtype=np.int64), max(users, default=-1) + 1, max(items, default=-1) + 1
+
+
+def _is_tabbed(path: Path, lines: Sequence[str]) -> bool:
+    header = next((line for line in lines if line), "")
+    return {".tsv": True, ".csv": False}.get(path.suffix.lower(), header.count("\t") > header.count(","))
+
+
+def _delimited_rows(path: Path, lines: Sequence[str], delimiter: str, quoting: Any) -> Iterator[Row]:
+    """Yield the records that are not blank, each with the line it begins on (a quoted field may hold line ends)."""
+    ended = (line + "\n" for line in lines)
+    reader = csv.reader(ended, delimiter=delimiter, quoting=quoting, strict=True, skipinitialspace=True)
+    while True:
+        number = reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(str(error), path=path, line=number, token=lines[number - 1]) from error
+        if fields:
+            yield number, fields
+
+
+def _recbole_names(path: Path, line: int, header: list[str]) -> list[str]:
+    for token in header:
+        if not re.fullmatch(r"[^:]+:(token|token_seq|float|float_seq)", token.strip()):
+            raise DataError("expected a header field name:type with a type of RecBole", path=path, line=line, token=token)
+    return [token.split(":")[0].strip() for token in header]
+
+
+def _find_columns(path: Path, line: int, names: list[str], wanted: dict[str, str | None]) -> dict[str, int]:
+    """Return the field number of each role; rating and timestamp may be missing unless they were asked for."""
+    columns = {}
+    for role, name in wanted.items():
+        usual = [p for p, given in enumerate(names) if given.replace("_", "").lower() in ROLES[role]]
+        found = usual if name is None else [p for p, given in enumerate(names) if given == name]
+        if len(found) > 1 or (not found and (name is not None or role in ("user", "item"))):
+            expected = f"exactly one {role} column" + (f" named {name!r}" if name else f"; name it with {role}_column=")
+            raise DataError(f"expected {expected}", path=path, line=line, token=", ".join(names))
+        if found:
+            columns[role] = found[0]
+    return columns
+
+
+def _read_table(path: Path, rows: Iterator[Row], width: int, columns: dict[str, int], least_rating: float | None) -> Interactions:
+    ids: dict[str, list[str]] = {"user": [], "item": []}
+    numbers: dict[str, list[float]] = {role: [] for role in columns if role not in ids}
+    for line, fields in rows:
+        if len(fields) != width:
+            raise DataError(f"expected {width} fields, found {len(fields)}", path=path, line=line, token=fields[-1])
+        for role, tokens in ids.items():
+            token = fields[columns[role]].strip()
+            if not token:
+                raise DataError(f"expected a {role} id", path=path, line=line, token=token)
+            tokens.append(token)
+        for role, values in numbers.items():
+            values.append(_number(path, line, role, fields[columns[role]].strip()))
+    if least_rating is not None and "rating" not in columns:
+        raise DataError("least_rating needs a rating column; name it with rating_column=", path=path)
+    return Interactions.from_pairs(
+        _typed(ids["user"]),
+        _typed(ids["item"]),
+        ratings=numbers.get("rating"),
+        least_rating=least_rating,
+        timestamps=numbers.get("timestamp"),
+    )
+
+
+def _number(path: Path, line: int, role: str, token: str) -> float:
+    # float() alone takes "nan", "1_0" and digits of other scripts
+    if not _NUMBER.fullmatch(token) or not math.isfinite(float(token)):
+        raise DataError(f"expected a finite {role}", path=path, line=line, token=token)
+    return float(token)
+
+
+def _typed(tokens: list[str]) -> list[str] | list[int]:
+    """Return the ids as ints where each is written as Python writes an int of int64 range, else as they are."""
+    unique = set(tokens)
+    if all(_CANONICAL_INT.fullmatch(token) and -(2**63) <= int(token) < 2**63 for token in unique):
+        return list(map(int, tokens))
+    return tokens

@@ -1,0 +1,219 @@
+"""Training, validation and test pairs: ways to draw them, and a file that keeps what was drawn.
+
+Each way is a function of the pairs and of its own seed (D9: a split that follows the training seed moves the test set), and
+gives every input pair to exactly one part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import combinations
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from c2f_ref.files import replacing
+from c2f_ref.interactions.checks import BoolArray, DataError, IntArray, as_positions
+from c2f_ref.interactions.pairs import Interactions
+
+MEMBERS = ("valid_user", "valid_item", "test_user", "test_item")
+"""Arrays of a split file, in order: int32 positions, one per pair."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Three disjoint sets of pairs on the same id spaces, and how they came about.
+
+    `how`: "ratio 0.7/0.1/0.2", "leave-one-out", "time 0.7/0.1/0.2" (train/valid/test), "third", "given" or "file NAME".
+    `seed`: None where nothing was drawn, and for a file.
+    Errors: DataError where the id spaces differ, or a pair is in two parts (the message names its raw ids).
+    """
+
+    train: Interactions
+    valid: Interactions
+    test: Interactions
+    how: str
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        parts = {"train": self.train, "valid": self.valid, "test": self.test}
+        for name, part in parts.items():
+            if not (np.array_equal(part.user_ids, self.train.user_ids) and np.array_equal(part.item_ids, self.train.item_ids)):
+                raise DataError(f"{name} must have the id spaces of train")
+        for (name, part), (other_name, other) in combinations(parts.items(), 2):
+            shared = np.intersect1d(part.pair_keys, other.pair_keys, assume_unique=True)
+            if shared.size:
+                user, item = divmod(int(shared[0]), part.n_items)
+                pair = (part.user_ids[user].item(), part.item_ids[item].item())
+                raise DataError(f"{name} and {other_name} must be disjoint, both have user and item {pair}")
+
+    def sha256(self) -> str:
+        """Hash the three sets, in hex; neither `how` nor `seed`, so a split read back from its file has the same hash."""
+        return hashlib.sha256("\n".join(part.sha256() for part in (self.train, self.valid, self.test)).encode()).hexdigest()
+
+    def describe(self) -> str:
+        """Say in one printable line what the split is: counts, how, seed and the first 12 digits of the hash."""
+        counts = f"{self.train.n_pairs} train, {self.valid.n_pairs} valid, {self.test.n_pairs} test pairs"
+        how = repr(self.how)[1:-1]  # a file name may hold what a terminal must not see
+        return f"{counts} of {self.train.n_users} users, {self.train.n_items} items; {how}, seed {self.seed}, {self.sha256()[:12]}"
+
+
+def split_ratio(interactions: Interactions, *, valid: float = 0.1, test: float = 0.2, seed: int) -> Split:
+    """Draw a share of each user's pairs for validation and for test.
+
+        n_test = floor(test * n),  n_valid = floor(valid * n),  n_train = n - n_test - n_valid >= 1 for n >= 1
+
+    Edge: shares are taken as the decimals or simple fractions they were written as: 0.29 of 100 is 29, 1/3 of 3 is 1.
+    Errors: DataError unless valid >= 0, test >= 0, valid + test < 1; for a seed that is not an int >= 0.
+    """
+    valid_share, test_share = _shares(valid, test)
+    n = np.bincount(interactions.users, minlength=interactions.n_users)
+    n_test, n_valid = _floor_of(test_share, n), _floor_of(valid_share, n)
+    rank = _rank_in_user(interactions, _rng(seed).random(interactions.n_pairs))
+    in_test = rank < n_test[interactions.users]
+    in_valid = ~in_test & (rank < (n_test + n_valid)[interactions.users])
+    return _parts(interactions, in_valid, in_test, f"ratio {_ratio(valid_share, test_share)}", seed)
+
+
+def split_leave_one_out(interactions: Interactions, *, seed: int) -> Split:
+    """Take each user's last pair for test and the one before for validation.
+
+    Edge: equal timestamps are put in an order drawn from the seed, and so are all pairs without timestamps; users with
+    fewer than 3 pairs keep them all in train.
+    Errors: DataError for a seed that is not an int >= 0.
+    """
+    drawn = _rng(seed).random(interactions.n_pairs)
+    rank = _rank_in_user(interactions, drawn, *([] if interactions.timestamps is None else [-interactions.timestamps]))
+    enough = np.bincount(interactions.users, minlength=interactions.n_users)[interactions.users] >= 3
+    return _parts(interactions, enough & (rank == 1), enough & (rank == 0), "leave-one-out", seed)
+
+
+def split_by_time(interactions: Interactions, *, valid: float = 0.1, test: float = 0.2) -> Split:
+    """Take the latest pairs of all for test and those before them for validation.
+
+        test: timestamp > times[P - n_test - 1],  valid or test: timestamp > times[P - n_test - n_valid - 1]
+        with times sorted, n_test = floor(test * P), n_valid = floor(valid * P)
+
+    Edge: equal timestamps stay together on the earlier side of a cut, so a part may be smaller than its share, even empty.
+    Errors: DataError without timestamps, and for shares as in `split_ratio`.
+    """
+    valid_share, test_share = _shares(valid, test)
+    if interactions.timestamps is None:
+        raise DataError("a split by time needs timestamps, got none")
+    times = np.sort(interactions.timestamps)
+    n_test, n_valid = _floor_of(test_share, len(times)), _floor_of(valid_share, len(times))
+    in_test, in_held_out = (
+        interactions.timestamps > (times[len(times) - n_held - 1] if len(times) else 0.0) for n_held in (n_test, n_test + n_valid)
+    )
+    return _parts(interactions, in_held_out & ~in_test, in_test, f"time {_ratio(valid_share, test_share)}", None)
+
+
+def split_third(train: Interactions, held_out: Interactions, *, seed: int) -> Split:
+    """Draw max(1, ceil(n / 3)) of each user's n held-out pairs for validation; the rest is test.
+
+    Edge: a user with one held-out pair is in validation alone (D10).
+    Errors: DataError where `train` and `held_out` differ in ids or share a pair, and for a seed that is not an int >= 0.
+    Source: evaluation protocol of the published numbers.
+    """
+    n_valid = -(-np.bincount(held_out.users, minlength=held_out.n_users) // 3)  # at least 1 wherever there is a pair
+    in_valid = _rank_in_user(held_out, _rng(seed).random(held_out.n_pairs)) < n_valid[held_out.users]
+    return Split(train, held_out.select(in_valid), held_out.select(~in_valid), "third", int(seed))
+
+
+def split_given(train: Interactions, valid: Interactions, test: Interactions) -> Split:
+    """Take three sets as they are; DataError where they differ in ids or share a pair."""
+    return Split(train, valid, test, "given")
+
+
+def save_split(path: str | PathLike[str], split: Split) -> None:
+    """Write the positions of the validation and test pairs as `.npz`; training pairs and timestamps are not in it.
+
+    The same split gives the same bytes. The file appears whole or not at all.
+    """
+    pairs = (split.valid.users, split.valid.items, split.test.users, split.test.items)
+    arrays: dict[str, Any] = {name: positions.astype(np.int32) for name, positions in zip(MEMBERS, pairs, strict=True)}
+    with replacing(path) as file:
+        np.savez_compressed(file, **arrays)
+
+
+def load_split(path: str | PathLike[str], train: Interactions) -> Split:
+    """Read the validation and test pairs of a split file; `train` gives the training pairs and the id spaces.
+
+    Errors: DataError that names the file, and the member where one is damaged; OSError where the file cannot be read.
+    """
+    content = Path(path).read_bytes()
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sorted(archive.namelist()) != sorted(f"{name}.npy" for name in MEMBERS):
+                raise DataError(f"expected the members {', '.join(MEMBERS)}, found {archive.namelist()}")
+            arrays = [_read_member(archive, name, train) for name in MEMBERS]
+        valid, test = (_held_out(train, part, *pair) for part, pair in (("valid", arrays[:2]), ("test", arrays[2:])))
+        return Split(train, valid, test, how=f"file {Path(path).name}")
+    except DataError as error:
+        raise DataError(str(error), path=path) from error
+    except Exception as error:  # zipfile has many types of error for damage, and documents few
+        raise DataError(f"not a readable split file: {error!r}", path=path) from error
+
+
+def _read_member(archive: zipfile.ZipFile, name: str, train: Interactions) -> IntArray:
+    """Read one array and all its bytes: `np.load` on the archive stops at the array's end, and misses the checksum with it."""
+    try:
+        stream = io.BytesIO(archive.read(f"{name}.npy"))
+        array = np.load(stream, allow_pickle=False)
+        if stream.read(1):
+            raise DataError("there are bytes after the array")
+        return as_positions(name, array, train.n_users if name.endswith("user") else train.n_items)
+    except Exception as error:  # zlib, zipfile and NumPy have at least eight types of error for damage
+        raise DataError(f"member {name} is damaged: {str(error) or repr(error)}") from error
+
+
+def _held_out(train: Interactions, part: str, users: IntArray, items: IntArray) -> Interactions:
+    if len(users) != len(items):
+        raise DataError(f"members {part}_user and {part}_item must be equally long, got {len(users)} and {len(items)}")
+    pairs = Interactions.from_indices(users, items, train.n_users, train.n_items, user_ids=train.user_ids, item_ids=train.item_ids)
+    if pairs.n_duplicates:
+        raise DataError(f"members {part}_user and {part}_item must hold no pair twice, got {pairs.n_duplicates} repeats")
+    return pairs
+
+
+def _parts(interactions: Interactions, in_valid: BoolArray, in_test: BoolArray, how: str, seed: int | None) -> Split:
+    train, valid, test = (interactions.select(mask) for mask in (~(in_valid | in_test), in_valid, in_test))
+    return Split(train, valid, test, how, None if seed is None else int(seed))
+
+
+def _rank_in_user(interactions: Interactions, *keys: npt.NDArray[np.float64]) -> IntArray:
+    """Rank each pair among its user's, from 0, by ascending keys, the last key first: shape (P,)."""
+    order = np.lexsort((*keys, interactions.users))
+    starts = np.searchsorted(interactions.users, interactions.users)
+    rank = np.empty(interactions.n_pairs, dtype=np.int64)
+    rank[order] = np.arange(interactions.n_pairs) - starts
+    return rank
+
+
+def _shares(valid: float, test: float) -> tuple[Fraction, Fraction]:
+    if 0 <= valid < 1 and 0 <= test < 1:  # also keeps NaN out
+        shares = Fraction(valid).limit_denominator(10**6), Fraction(test).limit_denominator(10**6)
+        if sum(shares) < 1:
+            return shares
+    raise DataError(f"valid and test must be >= 0 and leave a share for train, got {valid} and {test}")
+
+
+def _floor_of(share: Fraction, n: Any) -> Any:
+    return share.numerator * n // share.denominator
+
+
+def _ratio(valid: Fraction, test: Fraction) -> str:
+    return "/".join(f"{float(share):g}" for share in (1 - valid - test, valid, test))
+
+
+def _rng(seed: int) -> np.random.Generator:
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise DataError(f"seed must be an int >= 0, got {seed!r}")
+    return np.random.default_rng(seed)
