@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import combinations
 from os import PathLike
@@ -59,10 +59,13 @@ class Split:
         return hashlib.sha256("\n".join(part.sha256() for part in (self.train, self.valid, self.test)).encode()).hexdigest()
 
     def describe(self) -> str:
-        """Say in one printable line what the split is: counts, how, seed and the first 12 digits of the hash."""
+        """Say in one printable line what the split is: counts, repeats dropped, how, seed and the first 12 digits of the hash."""
         counts = f"{self.train.n_pairs} train, {self.valid.n_pairs} valid, {self.test.n_pairs} test pairs"
         how = repr(self.how)[1:-1]  # a file name may hold what a terminal must not see
-        return f"{counts} of {self.train.n_users} users, {self.train.n_items} items; {how}, seed {self.seed}, {self.sha256()[:12]}"
+        n_duplicates = sum(part.n_duplicates for part in (self.train, self.valid, self.test))
+        dropped = f" ({n_duplicates} repeated pairs dropped)" if n_duplicates else ""
+        sizes = f"{self.train.n_users} users, {self.train.n_items} items"
+        return f"{counts}{dropped} of {sizes}; {how}, seed {self.seed}, {self.sha256()[:12]}"
 
 
 def split_ratio(interactions: Interactions, *, valid: float = 0.1, test: float = 0.2, seed: int) -> Split:
@@ -124,7 +127,8 @@ def split_third(train: Interactions, held_out: Interactions, *, seed: int) -> Sp
     """
     n_valid = -(-np.bincount(held_out.users, minlength=held_out.n_users) // 3)  # at least 1 wherever there is a pair
     in_valid = _rank_in_user(held_out, _rng(seed).random(held_out.n_pairs)) < n_valid[held_out.users]
-    return Split(train, held_out.select(in_valid), held_out.select(~in_valid), "third", int(seed))
+    valid = replace(held_out.select(in_valid), n_duplicates=held_out.n_duplicates)
+    return Split(train, valid, held_out.select(~in_valid), "third", int(seed))
 
 
 def split_given(train: Interactions, valid: Interactions, test: Interactions) -> Split:
@@ -185,6 +189,7 @@ def _held_out(train: Interactions, part: str, users: IntArray, items: IntArray) 
 
 def _parts(interactions: Interactions, in_valid: BoolArray, in_test: BoolArray, how: str, seed: int | None) -> Split:
     train, valid, test = (interactions.select(mask) for mask in (~(in_valid | in_test), in_valid, in_test))
+    train = replace(train, n_duplicates=interactions.n_duplicates)
     return Split(train, valid, test, how, None if seed is None else int(seed))
 
 

@@ -83,11 +83,13 @@ def test_tabs_by_extension_or_by_the_header(name: str) -> None:
     made = read(name, 'User\tItem ID\tnote\n1\t"2"\ta,b\n', format="csv", item_column="Item ID")
     assert raw_pairs_of(made) == [(1, 2)]
     assert raw_pairs_of(read("x.log", "user,item\n1,2\n", format="csv")) == [(1, 2)]
+    assert raw_pairs_of(read("x.log", "\n \nuser\titem\n1\t2\n", format="csv")) == [(1, 2)]
 
 
 def test_a_format_named_wins_over_the_file_name() -> None:
     assert raw_pairs_of(read("list.csv", "0 1 2\n", format="lightgcn")) == [(0, 1), (0, 2)]
     assert raw_pairs_of(read("part1.base", "1\t2\t3\t4\n", format="movielens")) == [(1, 2)]
+    assert raw_pairs_of(read("RATINGS.CSV", "userId,movieId\n1,2\n")) == [(1, 2)]
 
 
 def test_u2028_and_other_rare_separators_belong_to_an_id() -> None:
@@ -314,10 +316,10 @@ def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
 def test_a_folder_has_one_id_space_and_its_training_pairs_win(tmp_path: Path) -> None:
     """Users 0..4 and items 0..8 over both files; (0, 1) is in both, (4, 2) is twice in test: 2 pairs dropped there."""
     (tmp_path / "train.txt").write_text("0 1 8\n2 3 3\n")
-    (tmp_path / "test.txt").write_text("0 1 5\n4 2 2\n")
+    (tmp_path / "test.txt").write_text("0 1 5\n4 2 2 3\n")
     train, held_out = read_folder(tmp_path)
     assert raw_pairs_of(train) == [(0, 1), (0, 8), (2, 3)]
-    assert raw_pairs_of(held_out) == [(0, 5), (4, 2)]
+    assert raw_pairs_of(held_out) == [(0, 5), (4, 2), (4, 3)]
     assert (train.n_users, train.n_items) == (held_out.n_users, held_out.n_items) == (5, 9)
     assert (train.n_duplicates, held_out.n_duplicates) == (1, 2)
 

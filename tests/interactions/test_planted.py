@@ -102,8 +102,8 @@ def test_items_are_taken_one_after_the_other_without_replacement() -> None:
 
 @pytest.fixture(scope="module")
 def grains() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Groups and subgroups of seed 0, from draws that nobody leaves: six, and four in each."""
-    groups, subgroups = (parts_of(draw(group_pull=HARD, subgroup_pull=pull)) for pull in (0.0, HARD))
+    """Groups and subgroups of seed 0, from draws that nobody leaves and in which no item is rare: six, and four in each."""
+    groups, subgroups = (parts_of(draw(group_pull=HARD, subgroup_pull=pull, popularity_slope=0.0)) for pull in (0.0, HARD))
     assert (groups.max() + 1, subgroups.max() + 1) == (6, 24)
     assert len(set(zip(groups.tolist(), subgroups.tolist(), strict=True))) == 24
     assert np.bincount(groups).tolist() == [200] * 6
