@@ -1,0 +1,299 @@
+"""The command line: `c2f-ref` and `python -m c2f_ref`.
+
+Results go to stdout, progress to stderr. Exit codes: 0 done, 1 a check failed, 2 wrong usage, 3 bad input file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import spec
+from .baselines import rank_by_item_filter, rank_by_popularity
+from .bundle import BundleError, Model, load_model, save_model
+from .conformance import ModuleLoadError, VectorError, load_module, run
+from .interactions import DataError, Split, planted, read_split, split_ratio
+from .spec import Settings, SettingsError, SpecError, mean_metrics
+from .tables import metric_columns, text_table
+from .training import (
+    DEMO_SETTINGS,
+    RECIPES,
+    Evaluation,
+    Progress,
+    embed_model,
+    evaluate_model,
+    to_model,
+    train,
+    with_overrides,
+)
+
+DEMO_KS = (5, 10, 20)
+PARTITIONERS = {"own": spec.partition, "metis": spec.metis_partition}
+PROGRESS_SECONDS = 0.2
+START_OF_LINE = "\r\x1b[K"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; `arguments` default to those of the process."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except (SettingsError, ModuleLoadError, ModuleNotFoundError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    except (DataError, BundleError, VectorError, SpecError, OSError) as error:
+        parser.exit(3, f"{parser.prog}: {error}\n")
+
+
+def _demo(options: argparse.Namespace) -> int:
+    """The main job on planted data, without a network, in well under a minute."""
+    from .plots import plot_training
+
+    began = time.perf_counter()
+    split = split_ratio(planted(rng=np.random.default_rng(options.seed)), valid=0.2, test=0.3, seed=options.seed)
+    settings, recipe = DEMO_SETTINGS, RECIPES["demo"]
+    print(f"planted data, seed {options.seed}: {split.describe()}")
+    progress = _ProgressLine()
+    coarse, fine = train(split, settings, recipe, seed=options.seed, on_evaluation=progress.evaluated, on_step=progress.stepped)
+    progress.close()
+    assert fine is not None
+    models = {
+        "coarse": to_model(split, settings, coarse.best),
+        "coarse + fine": to_model(split, settings, coarse.best, fine.best, {"recipe": "demo", "seed": str(options.seed)}),
+    }
+    columns = metric_columns(DEMO_KS)
+    rows = {name: [f"{value:.4f}" for value in row.values()] for name, row in _compared(split, models, DEMO_KS).items()}
+    print("\ntest pairs, all unseen items ranked; N is NDCG, R is recall:")
+    print(text_table(list(columns.values()), rows))
+    model = models["coarse + fine"]
+    print(f"\nfirst 5 items for user {model.user_ids[0]}:")
+    items, scores = _recommend(model, np.zeros(1, dtype=np.int64), 5)
+    print("  ".join(f"{model.item_ids[item]} ({score:.2f})" for item, score in zip(items[0], scores[0], strict=True)))
+    print("\n" + _stored(model))
+    options.out.mkdir(parents=True, exist_ok=True)
+    save_model(options.out / "model.npz", model)
+    axes = plot_training((*coarse.evaluations, *fine.evaluations))
+    axes.figure.savefig(options.out / "training.png", dpi=150)
+    print(f"\nwrote {options.out / 'model.npz'} and {options.out / 'training.png'} after {time.perf_counter() - began:.0f} s")
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    split = read_split(options.data, split_file=options.split, seed=options.split_seed)
+    settings, recipe = with_overrides(Settings(), RECIPES[options.recipe], options.set)
+    print(split.describe(), file=sys.stderr)
+    progress = _ProgressLine()
+    coarse, fine = train(
+        split,
+        settings,
+        recipe,
+        seed=options.seed,
+        partition=PARTITIONERS[options.partition],
+        on_evaluation=progress.evaluated,
+        on_step=progress.stepped,
+    )
+    progress.close()
+    provenance = {
+        "recipe": options.recipe,
+        "partition": options.partition,
+        "overrides": " ".join(options.set),
+        "seed": str(options.seed),
+    }
+    model = to_model(split, settings, coarse.best, fine.best if fine else None, provenance)
+    save_model(options.out, model)
+    print(f"{options.out}: {_stored(model)}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    model, split = load_model(options.model), read_split(options.data, split_file=options.split, seed=options.split_seed)
+    if model.seen.shape != (split.train.n_users, split.train.n_items):
+        raise DataError(f"the model is for {model.seen.shape} users and items, the data has {split.train.matrix().shape}")
+    if model.seen.multiply(split.test.matrix()).nnz:
+        raise DataError("test pairs of this split are among the model's training pairs: give the split it was trained on")
+    metrics = evaluate_model(model, split.test.matrix(), options.k)
+    if options.json:
+        print(json.dumps({"split": split.describe(), "metrics": metrics}))
+    else:
+        print(split.describe())
+        columns = metric_columns(options.k)
+        print(text_table(list(columns.values()), {options.model.name: [f"{metrics[key]:.4f}" for key in columns]}))
+    return 0
+
+
+def _recommend_command(options: argparse.Namespace) -> int:
+    model = load_model(options.model)
+    positions = {str(raw): position for position, raw in enumerate(model.user_ids)}
+    for raw in options.user:
+        if raw not in positions:
+            known = f"{model.n_users} users, {model.user_ids[0]!s} to {model.user_ids[-1]!s}"
+            raise DataError(f"user {raw!r} is not in {options.model}, which knows {known}")
+    users = np.array([positions[raw] for raw in options.user], dtype=np.int64)
+    items, scores = _recommend(model, users, options.k)
+    lists = {
+        raw: [
+            {"item": model.item_ids[item].item(), "score": float(score)}
+            for item, score in zip(row, row_scores, strict=True)
+            if item >= 0
+        ]
+        for raw, row, row_scores in zip(options.user, items, scores, strict=True)
+    }
+    if options.json:
+        print(json.dumps(lists))
+    else:
+        for raw, entries in lists.items():
+            print(f"{raw}: " + "  ".join(f"{entry['item']} ({entry['score']:.3f})" for entry in entries))
+    return 0
+
+
+def _conformance(options: argparse.Namespace) -> int:
+    sys.path.insert(0, "")  # a module in the current folder is found, as `python -m` would
+    report = run(load_module(options.module), options.vectors)
+    print(json.dumps(report.as_dict()) if options.json else "\n".join(report.lines()))
+    return 0 if report.passed else 1
+
+
+def _compared(split: Split, models: dict[str, Model], ks: Sequence[int]) -> dict[str, dict[str, float]]:
+    """Test metrics of the two yardsticks that learn nothing, then of every model."""
+    seen, held_out = split.train.matrix(), split.test.matrix()
+    users = np.flatnonzero(np.diff(held_out.indptr))
+    rows = {
+        "popularity": mean_metrics(rank_by_popularity(users, seen, max(ks))[0], held_out[users], ks),
+        "item filter": mean_metrics(rank_by_item_filter(users, seen, max(ks))[0], held_out[users], ks),
+    }
+    for name, model in models.items():
+        rows[name] = evaluate_model(model, held_out, ks)
+    return rows
+
+
+def _recommend(model: Model, users: Any, k: int) -> tuple[Any, Any]:
+    return spec.rank_items(embed_model(model), model.bias, model.n_users, users, model.seen, k)
+
+
+def _stored(model: Model) -> str:
+    terms = model.stored_floats()
+    tables = terms["coarse"] + terms.get("fine", 0)
+    full = (model.n_users + model.n_items) * model.settings.dim
+    return (
+        f"{sum(terms.values()):,} floats stored ({', '.join(f'{name} {count:,}' for name, count in terms.items())}), "
+        f"{4 * sum(terms.values()):,} bytes in float32;\n"
+        f"the tables alone are {100 * tables / full:.1f} % of one vector per entity ({full:,} floats), everything is "
+        f"{100 * sum(terms.values()) / full:.1f} %; inference also holds the {model.seen.nnz:,} training pairs"
+    )
+
+
+class _ProgressLine:
+    """Progress on stderr: one line that is written over on a terminal, a line per evaluation elsewhere."""
+
+    def __init__(self) -> None:
+        self.live = sys.stderr.isatty()
+        self.last = 0.0
+
+    def stepped(self, progress: Progress) -> None:
+        """Show how far training is, a few times a second."""
+        now = time.perf_counter()
+        if self.live and now - self.last >= PROGRESS_SECONDS:
+            self.last = now
+            sys.stderr.write(f"{START_OF_LINE}{_where(progress)}, loss {progress.loss:.4f}, {_pace(progress)}")
+            sys.stderr.flush()
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """Say what an evaluation found."""
+        loss = "untrained" if evaluation.loss is None else f"loss {evaluation.loss:.4f}, {_pace(evaluation)}"
+        best = " (best)" if evaluation.is_best else ""
+        start = START_OF_LINE if self.live else ""
+        sys.stderr.write(f"{start}{_where(evaluation)}: validation NDCG {evaluation.ndcg:.4f}{best}, {loss}\n")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """Leave the terminal on a fresh line."""
+        if self.live:
+            sys.stderr.write(START_OF_LINE)
+
+
+def _where(told: Progress | Evaluation) -> str:
+    return f"{told.stage} phase {told.phase}, epoch {told.epoch}, step {told.n_steps}"
+
+
+def _pace(told: Progress | Evaluation) -> str:
+    rate = told.n_steps / told.seconds
+    return f"{rate:.1f} steps/s, at most {_duration((told.max_steps - told.n_steps) / rate)} left"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="c2f-ref", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="train both stages on planted data and show everything, in under a minute")
+    demo.add_argument("--out", type=Path, default=Path("c2f-demo"), metavar="DIR", help="folder for model and picture")
+    demo.add_argument("--seed", type=_at_least(0), default=0)
+    demo.set_defaults(run=_demo)
+
+    train_ = commands.add_parser("train", help="train both stages on your interactions")
+    _add_data(train_)
+    train_.add_argument("--out", type=Path, required=True, metavar="MODEL")
+    train_.add_argument("--recipe", choices=sorted(RECIPES), default="published")
+    train_.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override a field of Settings or Recipe")
+    train_.add_argument("--seed", type=_at_least(0), default=0)
+    train_.add_argument("--partition", choices=PARTITIONERS, default="own", help='"metis" needs the extra of that name')
+    train_.set_defaults(run=_train)
+
+    evaluate = commands.add_parser("evaluate", help="recall and NDCG of a model on the split's test pairs")
+    evaluate.add_argument("model", type=Path, metavar="MODEL")
+    _add_data(evaluate)
+    evaluate.add_argument("--k", type=_at_least(1), nargs="+", default=[5, 10, 20, 50])
+    evaluate.add_argument("--json", action="store_true")
+    evaluate.set_defaults(run=_evaluate)
+
+    recommend = commands.add_parser("recommend", help="the best unseen items of some users, by their raw ids")
+    recommend.add_argument("model", type=Path, metavar="MODEL")
+    recommend.add_argument("user", nargs="+", metavar="USER")
+    recommend.add_argument("-k", type=_at_least(1), default=10)
+    recommend.add_argument("--json", action="store_true")
+    recommend.set_defaults(run=_recommend_command)
+
+    conformance = commands.add_parser("conformance", help="hold an implementation against known answers")
+    conformance.add_argument("module", metavar="MODULE", help="dotted name of a module with names of c2f_ref.spec")
+    conformance.add_argument("--vectors", type=Path, required=True, metavar="DIR")
+    conformance.add_argument("--json", action="store_true")
+    conformance.set_defaults(run=_conformance)
+    return parser
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    """A whole number that is not below `least`, for argparse, which turns the error into wrong usage."""
+
+    def read(text: str) -> int:
+        number = int(text)
+        if number < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text}")
+        return number
+
+    read.__name__ = "int"  # what argparse calls the value
+    return read
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", type=Path, metavar="DATA", help="a folder with train.txt and test.txt, or one file of pairs")
+    split = parser.add_mutually_exclusive_group()
+    split.add_argument(
+        "--split", type=Path, metavar="FILE", help=".npz with validation and test pairs; what it leaves of DATA is training"
+    )
+    split.add_argument("--split-seed", type=_at_least(0), default=0, metavar="N", help="draw the split with this seed (default 0)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

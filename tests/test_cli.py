@@ -1,0 +1,474 @@
+"""The command line, every command from end to end, and the front door of the package."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from support import scalar
+
+import c2f_ref
+from c2f_ref import cli
+from c2f_ref.bundle import Model, load_model
+from c2f_ref.interactions import (
+    Interactions,
+    load_split,
+    planted,
+    read_folder,
+    read_interactions,
+    save_split,
+    split_ratio,
+    split_third,
+)
+from c2f_ref.spec import Settings
+from c2f_ref.training import RECIPES, embed_model
+
+TINY = [
+    *("--set", "n_coarse=6", "--set", "n_fine=4", "--set", "dim=5", "--set", "n_layers=2", "--set", "fine_per_coarse=3"),
+    *("--set", "max_epochs=6", "--set", "coarse_batch=256", "--set", "fine_batch=256", "--set", "fine_lr=0.05"),
+]
+
+
+class Outcome(NamedTuple):
+    """What a command leaves behind."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        """The one JSON object of stdout."""
+        (line,) = self.out.splitlines()
+        value = json.loads(line, parse_constant=pytest.fail)
+        assert isinstance(value, dict)
+        return value
+
+
+def run(*arguments: object) -> Outcome:
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            code = cli.main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def process(*arguments: object) -> Outcome:
+    command = [sys.executable, "-W", "error", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(c2f_ref.__file__).parents[1], check=False)
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+class Files(NamedTuple):
+    """Inputs: the same planted pairs as a file with raw ids and as a LightGCN folder; and a model of each."""
+
+    csv: Path
+    folder: Path
+    csv_model: Path
+    folder_model: Path
+    told: Outcome
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """30 users with 12 pairs each, 40 items."""
+    home = tmp_path_factory.mktemp("cli")
+    pairs = planted(n_users=30, n_items=40, n_groups=2, subgroups_per_group=2, pairs_per_user=12, rng=np.random.default_rng(0))
+    made = Files(home / "pairs.csv", home / "folder", home / "csv.npz", home / "folder.npz", Outcome(0, "", ""))
+    raw = zip(pairs.user_ids[pairs.users], pairs.item_ids[pairs.items], strict=True)
+    made.csv.write_text("user,item\n" + "".join(f"{user},{item}\n" for user, item in raw))
+    split = split_ratio(pairs, valid=0.0, test=0.4, seed=0)
+    write_folder(made.folder, split.train, split.test)
+    told = run("train", made.csv, "--out", made.csv_model, *TINY, "--seed", 3)
+    assert (told.code, run("train", made.folder, "--out", made.folder_model, *TINY).code) == (0, 0)
+    return made._replace(told=told)
+
+
+def write_folder(folder: Path, train: Interactions, test: Interactions) -> None:
+    folder.mkdir()
+    for name, part in (("train.txt", train), ("test.txt", test)):
+        lines = (f"{user} {' '.join(map(str, part.items[part.users == user]))}\n" for user in range(part.n_users))
+        (folder / name).write_text("".join(lines))
+
+
+# train
+
+
+def test_train_says_where_it_is_on_stderr_and_what_came_of_it_on_stdout(files: Files) -> None:
+    code, out, err = files.told
+    assert code == 0
+    model = load_model(files.csv_model)
+    n_floats = sum(model.stored_floats().values())
+    assert out.startswith(f"{files.csv_model}: {n_floats} floats stored (coarse 30, coarse_assignment 140, bias 40, fine ")
+    # Tables of 6 * 5 floats and the fine entries that are left, of 70 vectors of 5.
+    assert f"the tables alone are {100 * (30 + model.stored_floats()['fine']) / 350:.1f} % of one vector per entity" in out
+    assert "inference also holds the 270 training pairs" in out
+    lines = err.splitlines()
+    assert lines[0].startswith("270 train, 30 valid, 60 test pairs of 30 users, 40 items; ratio 0.7/0.1/0.2, seed 0, ")
+    assert [line.split(":")[0] for line in lines[1:]] == [
+        "coarse phase 1, epoch 0, step 0",
+        "coarse phase 1, epoch 5, step 30",
+        "fine phase 1, epoch 0, step 0",
+        "fine phase 1, epoch 5, step 30",
+    ]
+
+
+def test_a_trained_model_is_that_of_the_library_call_and_knows_its_origin(files: Files, tmp_path: Path) -> None:
+    model, pairs = load_model(files.csv_model), read_interactions(files.csv)
+    split = split_ratio(pairs, seed=0)
+    settings = Settings(n_coarse=6, n_fine=4, dim=5, n_layers=2, fine_per_coarse=3)
+    recipe = replace(RECIPES["published"], max_epochs=6, coarse_batch=256, fine_batch=256, fine_lr=0.05)
+    assert model.settings == settings
+    assert model.user_ids.tolist() == sorted(f"u{user}" for user in range(30))
+    assert {"seed": "3", "recipe": "published", "split": split.describe()}.items() <= model.provenance.items()
+    coarse, fine = c2f_ref.train(split, settings, recipe, seed=3)
+    assert fine is not None
+    assert np.array_equal(model.coarse, coarse.best.tables[0])
+    assert np.array_equal(model.fine, fine.best.tables[0])
+    assert np.array_equal(model.bias, fine.best.tables[1])
+    assert run("train", files.csv, "--out", tmp_path / "again", *TINY, "--seed", 3).code == 0
+    assert (tmp_path / "again").read_bytes() == files.csv_model.read_bytes()
+
+
+def test_a_split_can_be_drawn_from_a_seed_or_read_from_a_file(files: Files, tmp_path: Path) -> None:
+    once = [*TINY, "--set", "max_epochs=1"]
+    assert run("train", files.csv, "--out", tmp_path / "drawn", *once, "--split-seed", 7).code == 0
+    split = split_ratio(read_interactions(files.csv), seed=7)
+    assert (load_model(tmp_path / "drawn").seen != split.train.matrix()).nnz == 0
+
+    train, test = read_folder(files.folder)
+    save_split(tmp_path / "mine.npz", split_third(train, test, seed=9))
+    assert run("train", files.folder, "--out", tmp_path / "read", *once, "--split", tmp_path / "mine.npz").code == 0
+    expected = load_split(tmp_path / "mine.npz", train).describe()
+    assert "file mine.npz" in expected
+    assert load_model(tmp_path / "read").provenance["split"] == expected
+
+
+def test_without_fine_rows_the_coarse_stage_is_trained_alone(files: Files, tmp_path: Path) -> None:
+    done = run("train", files.csv, "--out", tmp_path / "m", *TINY, "--set", "n_fine=0", "--set", "max_epochs=1")
+    assert done.code == 0
+    assert [line.split(",")[0] for line in done.err.splitlines()[1:]] == ["coarse phase 1"]
+    assert ": 210 floats stored (coarse 30, coarse_assignment 140, bias 40), 840 bytes in float32" in done.out
+    assert load_model(tmp_path / "m").fine is None
+
+
+def test_partitions_can_come_from_metis_where_it_is_installed(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = [*TINY, "--set", "max_epochs=1"]
+    monkeypatch.setitem(sys.modules, "pymetis", None)
+    done = run("train", files.csv, "--out", tmp_path / "m", *once, "--partition", "metis")
+    assert (done.code, done.out) == (2, "")
+    assert "pymetis" in done.err
+    monkeypatch.undo()
+    pytest.importorskip("pymetis")
+    assert run("train", files.csv, "--out", tmp_path / "m", *once, "--partition", "metis").code == 0
+    assert load_model(tmp_path / "m").provenance["partition"] == "metis"
+    assert load_model(files.csv_model).provenance["partition"] == "own"
+
+
+# evaluate
+
+
+def metrics_by_definition(model: Model, test: Interactions, ks: list[int]) -> dict[str, float]:
+    """Means over users with a test item, by scalar loops from the model's embeddings."""
+    entities, bias = embed_model(model), model.bias
+    figures: dict[str, list[float]] = {}
+    for user in sorted(set(test.users.tolist())):
+        held_out = set(test.items[test.users == user].tolist())
+        scores = [float(entities[user] @ entities[30 + item] + bias[30 + item]) for item in range(40)]
+        ranked = scalar.rank(scores, set(model.seen.indices[model.seen.indptr[user] : model.seen.indptr[user + 1]].tolist()), 40)
+        for k in ks:
+            figures.setdefault(f"ndcg@{k}", []).append(scalar.ndcg(ranked, held_out, k))
+            figures.setdefault(f"recall@{k}", []).append(scalar.recall(ranked, held_out, k))
+    return {name: float(np.mean(values)) for name, values in figures.items()}
+
+
+def test_evaluate_gives_metrics_of_the_test_pairs(files: Files) -> None:
+    split = split_third(*read_folder(files.folder), seed=0)
+    expected = metrics_by_definition(load_model(files.folder_model), split.test, [3, 7])
+    done = run("evaluate", files.folder_model, files.folder, "--k", 3, 7, "--json")
+    assert (done.code, done.err) == (0, "")
+    assert done.json() == {"split": split.describe(), "metrics": pytest.approx(expected)}
+
+    done = run("evaluate", files.folder_model, files.folder, "--k", 3, 7)
+    described, head, row = done.out.splitlines()
+    assert described == split.describe()
+    assert head.split() == ["N@3", "N@7", "R@3", "R@7"]
+    names = ("ndcg@3", "ndcg@7", "recall@3", "recall@7")
+    assert row.split() == ["folder.npz", *(f"{expected[name]:.4f}" for name in names)]
+
+
+def test_evaluate_ranks_at_5_10_20_and_50_unless_told(files: Files) -> None:
+    """50 is more than there are items."""
+    metrics = run("evaluate", files.csv_model, files.csv, "--json").json()["metrics"]
+    assert list(metrics) == [f"{name}@{k}" for name in ("ndcg", "recall") for k in (5, 10, 20, 50)]
+    assert metrics["recall@50"] == 1.0
+
+
+def test_evaluate_refuses_a_split_the_model_was_not_trained_on(files: Files) -> None:
+    done = run("evaluate", files.csv_model, files.csv, "--split-seed", 1)
+    assert (done.code, done.out) == (3, "")
+    assert "test pairs of this split are among the model's training pairs" in done.err
+
+
+def test_evaluate_refuses_data_of_another_size(files: Files, tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("user,item\n" + "".join(f"a,{item}\n" for item in range(10)))
+    done = run("evaluate", files.csv_model, tmp_path / "other.csv")
+    assert (done.code, done.out) == (3, "")
+    assert "the model is for (30, 40) users and items, the data has (1, 10)" in done.err
+
+
+# recommend
+
+
+def best_by_definition(model: Model, raw: str, k: int) -> list[str]:
+    entities = embed_model(model)
+    user = model.user_ids.tolist().index(raw)
+    scores = entities[user] @ entities[30:].T + model.bias[30:]
+    unseen = set(range(40)) - set(model.seen.indices[model.seen.indptr[user] : model.seen.indptr[user + 1]].tolist())
+    return [model.item_ids[item].item() for item in sorted(unseen, key=lambda item: -scores[item])[:k]]
+
+
+def test_recommend_takes_and_gives_raw_ids(files: Files) -> None:
+    model = load_model(files.csv_model)
+    done = run("recommend", files.csv_model, "u17", "u2", "-k", 3, "--json")
+    assert (done.code, done.err) == (0, "")
+    told = done.json()
+    assert list(told) == ["u17", "u2"]
+    for raw, entries in told.items():
+        assert [entry["item"] for entry in entries] == best_by_definition(model, raw, 3)
+        assert [entry["score"] for entry in entries] == sorted((entry["score"] for entry in entries), reverse=True)
+
+    (line,) = run("recommend", files.csv_model, "u17").out.splitlines()
+    assert line.startswith("u17: ")
+    assert line.replace("u17: ", "").split()[::2] == best_by_definition(model, "u17", 10)
+
+
+def test_recommend_gives_whole_numbers_where_the_ids_are(files: Files) -> None:
+    entries = run("recommend", files.folder_model, 4, "-k", 2, "--json").json()["4"]
+    assert all(type(entry["item"]) is int for entry in entries)
+    assert len(entries) == 2
+
+
+def test_recommend_lists_no_more_than_there_is(files: Files) -> None:
+    """40 items, 9 of them seen: 31 are left."""
+    assert len(run("recommend", files.csv_model, "u3", "-k", 99, "--json").json()["u3"]) == 31
+
+
+def test_recommend_refuses_a_user_it_does_not_know(files: Files) -> None:
+    done = run("recommend", files.csv_model, "u3", "nobody", "--json")
+    assert (done.code, done.out) == (3, "")
+    assert "user 'nobody' is not in" in done.err
+    assert "30 users" in done.err
+
+
+# demo
+
+
+def test_demo_shows_a_table_recommendations_bytes_and_writes_model_and_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In miniature: what its figures are is another test's matter."""
+    monkeypatch.setattr(cli, "DEMO_SETTINGS", replace(cli.DEMO_SETTINGS, dim=4))
+    monkeypatch.setitem(RECIPES, "demo", replace(RECIPES["demo"], max_epochs=6, n_negatives=1))
+    done = run("demo", "--out", tmp_path / "new" / "folder", "--seed", 1)
+    assert done.code == 0
+    model = load_model(tmp_path / "new" / "folder" / "model.npz")
+    assert (tmp_path / "new" / "folder" / "training.png").read_bytes().startswith(b"\x89PNG")
+    lines = done.out.splitlines()
+    assert lines[0].startswith("planted data, seed 1: 4800 train, 1800 valid, 2400 test pairs of 600 users, 600 items")
+    head = lines.index("test pairs, all unseen items ranked; N is NDCG, R is recall:") + 1
+    assert lines[head].split() == ["N@5", "N@10", "N@20", "R@5", "R@10", "R@20"]
+    names = ["popularity", "item filter", "coarse", "coarse + fine"]
+    assert [line[:13].strip() for line in lines[head + 1 : head + 5]] == names
+    listed = lines[lines.index("first 5 items for user u0:") + 1].split()[::2]
+    assert len(set(listed) & set(model.item_ids.tolist())) == 5
+    assert "floats stored" in done.out
+    assert "fine phase 1, epoch 5" in done.err
+
+
+# conformance
+
+
+@pytest.fixture(scope="module")
+def vectors(official_vectors: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of one file."""
+    folder = tmp_path_factory.mktemp("vectors")
+    shutil.copy(official_vectors / "dev_01.npz", folder)
+    return folder
+
+
+def test_conformance_passes_the_specification(official_vectors: Path) -> None:
+    done = run("conformance", "c2f_ref.spec", "--vectors", official_vectors)
+    assert (done.code, done.err) == (0, "")
+    assert all(line.endswith("pass") for line in done.out.splitlines())
+    assert "10 files of known answers" in done.out.splitlines()[-1]
+
+
+def test_conformance_fails_when_one_known_answer_is_one_percent_off(vectors: Path, tmp_path: Path) -> None:
+    with np.load(vectors / "dev_01.npz", allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    arrays["fine.entity_out"] = arrays["fine.entity_out"].copy()
+    arrays["fine.entity_out"][4, 2] *= 1.01
+    np.savez(tmp_path / "dev_01.npz", **arrays)
+    done = run("conformance", "c2f_ref.spec", "--vectors", tmp_path, "--json")
+    assert (done.code, done.err) == (1, "")
+    report = done.json()
+    assert report["passed"] is False
+    failures = [result["failure"] for result in report["results"] if result["verdict"] != "pass"]
+    assert {("fine.entity_out", 4, 2)} <= {(failure["key"], *failure["index"]) for failure in failures}
+
+
+def test_conformance_fails_a_module_with_a_wrong_function(vectors: Path, tmp_path: Path) -> None:
+    source = (
+        "from c2f_ref.spec import *\nfrom c2f_ref import spec\n\ndef bpr_loss(*scores):\n    return {} * spec.bpr_loss(*scores)\n"
+    )
+    for factor, code in (("1.0", 0), ("1.01", 1)):
+        (tmp_path / "mine.py").write_text(source.format(factor))
+        done = run("conformance", tmp_path / "mine.py", "--vectors", vectors)
+        assert done.code == code
+    (failed,) = (line for line in done.out.splitlines()[:-1] if not line.endswith("pass"))
+    assert failed.startswith("bpr_loss ")
+
+
+def test_conformance_reports_as_one_json_object(vectors: Path) -> None:
+    done = run("conformance", "c2f_ref.spec", "--vectors", vectors, "--json")
+    assert done.code == 0
+    assert done.json()["passed"] is True
+
+
+# Wrong usage is 2, a bad file 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "required: COMMAND"),
+        (["frobnicate"], "invalid choice: 'frobnicate'"),
+        (["train", "{csv}"], "required: --out"),
+        (["train", "{csv}", "--out", "m", "--recipe", "fast"], "invalid choice: 'fast'"),
+        (["train", "{csv}", "--out", "m", "--split", "f", "--split-seed", "1"], "not allowed with"),
+        (["train", "{csv}", "--out", "m", "--set", "dims=3"], "no setting is called 'dims'"),
+        (["train", "{csv}", "--out", "m", "--set", "dim"], "name=value"),
+        (["train", "{csv}", "--out", "m", "--set", "dim=-3"], "dim must be in"),
+        (["train", "{csv}", "--out", "m", "--set", "coarse_per_entity=301"], "coarse_per_entity must be at most"),
+        (["evaluate", "{csv_model}"], "required: DATA"),
+        (["recommend", "{csv_model}"], "required: USER"),
+        (["recommend", "{csv_model}", "u1", "-k", "many"], "invalid int value"),
+        (["conformance", "no_such_module", "--vectors", "."], "no_such_module: cannot be imported"),
+    ],
+)
+def test_wrong_usage_is_2(files: Files, tmp_path: Path, arguments: list[str], words: str) -> None:
+    done = run(*(argument.format(**files._asdict()) for argument in arguments))
+    assert (done.code, done.out) == (2, "")
+    assert words in done.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "{csv}", "--out", "{csv}.out", *TINY, "--seed", "-1"],
+        ["train", "{csv}", "--out", "{csv}.out", *TINY, "--split-seed", "-1"],
+        ["train", "{csv}", "--out", "{csv}.out", *TINY, "--set", "draws_per_epoch=true"],
+        ["evaluate", "{csv_model}", "{csv}", "--k", "0"],
+        ["recommend", "{csv_model}", "u1", "-k", "-1"],
+        ["demo", "--out", "{csv}.out", "--seed", "-1"],
+    ],
+    ids=lambda arguments: " ".join([arguments[0], *arguments[-2:]]),
+)
+def test_a_number_that_no_run_can_use_is_wrong_usage(files: Files, arguments: list[str]) -> None:
+    done = run(*(argument.format(**files._asdict()) for argument in arguments))
+    assert (done.code, done.out) == (2, "")
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+@pytest.mark.parametrize(
+    ("name", "content", "line", "token"),
+    [
+        ("pairs.csv", "user,item\na,1\nb\n", 3, None),
+        ("pairs.txt", "0 1 2\n1 3 x7\n", 2, "x7"),
+        ("pairs.inter", "user_id:token\titem_id:text\na\tb\n", 1, "item_id:text"),
+    ],
+)
+def test_a_bad_file_of_pairs_is_3_with_file_line_and_token(
+    files: Files, tmp_path: Path, command: str, name: str, content: str, line: int, token: str | None
+) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    done = run("train", path, "--out", tmp_path / "m", *TINY) if command == "train" else run("evaluate", files.csv_model, path)
+    assert (done.code, done.out) == (3, "")
+    assert f"{path}, line {line}: " in done.err
+    assert token is None or repr(token) in done.err
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "{absent}.csv", "--out", "m"], "absent.csv"),
+        (["train", "{csv}", "--out", "m", "--split", "{csv}"], "not a readable split file"),
+        (["evaluate", "{absent}", "{csv}"], "absent"),
+        (["recommend", "{csv}", "u1"], "pairs.csv: expected a model file"),
+        (["conformance", "c2f_ref.spec", "--vectors", "{absent}"], "no .npz file in this folder"),
+        # Published sizes: 300 coarse rows, and there are 70 entities.
+        (["train", "{csv}", "--out", "m"], "n_parts must be an integer in [1, N = 70], got 300"),
+    ],
+)
+def test_an_input_that_cannot_be_used_is_3(files: Files, tmp_path: Path, arguments: list[str], words: str) -> None:
+    done = run(*(argument.format(**files._asdict(), absent=tmp_path / "absent") for argument in arguments))
+    assert (done.code, done.out) == (3, "")
+    assert words in done.err
+
+
+def test_help_names_every_command() -> None:
+    done = run("--help")
+    assert (done.code, done.err) == (0, "")
+    assert all(name in done.out for name in ("demo", "train", "evaluate", "recommend", "conformance"))
+
+
+def test_python_m_is_the_same_command(files: Files) -> None:
+    done = process("-m", "c2f_ref", "recommend", files.csv_model, "u5", "--json")
+    assert done == run("recommend", files.csv_model, "u5", "--json")
+    done = process("-m", "c2f_ref", "recommend", files.csv_model, "nobody")
+    assert (done.code, done.out) == (3, "")
+    assert "nobody" in done.err
+
+
+# The front door
+
+
+@pytest.mark.parametrize("imported", ["c2f_ref", "c2f_ref.spec", "c2f_ref.cli"])
+def test_importing_loads_nothing_heavy(imported: str) -> None:
+    """The command line has a table to print before it needs a picture or a PCA."""
+    done = process("-c", f"import sys, {imported}; print(*sys.modules)")
+    assert done.code == 0
+    names = {name.split(".")[0] for name in done.out.split()}
+    assert "c2f_ref" in names
+    assert not names & {"numba", "sklearn", "matplotlib", "torch", "pymetis"}
+    assert ("numpy" in names) == (imported != "c2f_ref")
+
+
+@pytest.mark.parametrize("name", c2f_ref.__all__)
+def test_every_name_of_the_front_door_opens(name: str) -> None:
+    value = getattr(c2f_ref, name)
+    assert getattr(sys.modules[f"c2f_ref.{c2f_ref._HOME_OF[name]}"], name) is value
+    assert name in dir(c2f_ref)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    get: Callable[..., Any] = getattr
+    with pytest.raises(AttributeError, match="module 'c2f_ref' has no attribute 'no_such_name'"):
+        get(c2f_ref, "no_such_name")
+    assert not hasattr(c2f_ref, "numpy")
