@@ -86,6 +86,8 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    if not options.out.absolute().parent.is_dir():
+        raise DataError(f"the folder of {options.out} must exist before training begins")
     split = read_split(options.data, split_file=options.split, seed=options.split_seed)
     settings, recipe = with_overrides(Settings(), RECIPES[options.recipe], options.set)
     print(split.describe(), file=sys.stderr)
@@ -118,6 +120,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise DataError(f"the model is for {model.seen.shape} users and items, the data has {split.train.matrix().shape}")
     if model.seen.multiply(split.test.matrix()).nnz:
         raise DataError("test pairs of this split are among the model's training pairs: give the split it was trained on")
+    if model.provenance.get("split") != split.describe():
+        print(f"note: the model was trained on another split: {model.provenance.get('split')}", file=sys.stderr)
     metrics = evaluate_model(model, split.test.matrix(), options.k)
     if options.json:
         print(json.dumps({"split": split.describe(), "metrics": metrics}))

@@ -124,6 +124,13 @@ def test_train_says_where_it_is_on_stderr_and_what_came_of_it_on_stdout(files: F
     ]
 
 
+def test_train_misses_the_folder_of_its_model_before_it_begins(files: Files, tmp_path: Path) -> None:
+    done = run("train", files.csv, "--out", tmp_path / "none" / "m.npz", *TINY)
+    assert (done.code, done.out) == (3, "")
+    assert "must exist before training begins" in done.err
+    assert "epoch" not in done.err
+
+
 def test_a_trained_model_is_that_of_the_library_call_and_knows_its_origin(files: Files, tmp_path: Path) -> None:
     model, pairs = load_model(files.csv_model), read_interactions(files.csv)
     split = split_ratio(pairs, seed=0)
@@ -215,6 +222,14 @@ def test_evaluate_ranks_at_5_10_20_and_50_unless_told(files: Files) -> None:
     metrics = run("evaluate", files.csv_model, files.csv, "--json").json()["metrics"]
     assert list(metrics) == [f"{name}@{k}" for name in ("ndcg", "recall") for k in (5, 10, 20, 50)]
     assert metrics["recall@50"] == 1.0
+
+
+def test_evaluate_says_when_the_split_is_another_than_that_of_training(files: Files) -> None:
+    """Another third of the same test pairs: no training pair is in it, but pairs that chose the model can be."""
+    done = run("evaluate", files.folder_model, files.folder, "--split-seed", 1)
+    assert done.code == 0
+    trained_on = split_third(*read_folder(files.folder), seed=0).describe()
+    assert done.err == f"note: the model was trained on another split: {trained_on}\n"
 
 
 def test_evaluate_refuses_a_split_the_model_was_not_trained_on(files: Files) -> None:

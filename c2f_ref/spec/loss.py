@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
 
 from .notation import Float64Array, IntArray, Triples, item_rows
 
@@ -38,12 +39,13 @@ def score_pairs_vjp(
     Edge: an entity that is in several pairs gets the sum, in the order of the pairs.
     """
     rows = item_rows(n_users, items)
-    grad_entities, grad_bias = np.zeros_like(entities), np.zeros_like(bias)
-    np.add.at(grad_entities, users, grad[:, None] * entities[rows])
-    np.add.at(grad_entities, rows, grad[:, None] * entities[users])
-    np.add.at(grad_bias, users, grad)
-    np.add.at(grad_bias, rows, grad)
-    return grad_entities, grad_bias, float(grad.sum())
+    # Row e of the incidence sums over the places at which entity e stands in the pairs, users first.
+    places = np.arange(2 * grad.size)
+    incidence = sparse.csr_array(
+        (np.ones(places.size), (np.concatenate([users, rows]), places)), shape=(len(entities), places.size)
+    )
+    grad_entities = incidence @ (np.concatenate([grad, grad])[:, None] * np.concatenate([entities[rows], entities[users]]))
+    return grad_entities, incidence @ np.concatenate([grad, grad]), float(grad.sum())
 
 
 def bpr_loss(positive_scores: Float64Array, negative_scores: Float64Array) -> float:
