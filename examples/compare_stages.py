@@ -61,9 +61,9 @@ class BiasStage:
         """Triples in a step."""
         return self.coarse.batch
 
-    def prepare(self, assignment: Any) -> Any:
+    def prepare(self, assignment: Any, previous: Any = None) -> Any:
         """Graph of entities and coarse nodes."""
-        return self.coarse.prepare(assignment)
+        return self.coarse.prepare(assignment, previous)
 
     def embed(self, plan: Any, tables: Tables) -> Float64Array:
         """Propagated entities (N, D)."""

@@ -68,9 +68,16 @@ class FinePlan(NamedTuple):
 
 
 def prepare_coarse(
-    norm_adjacency: sparse.csr_array, coarse_assignment: sparse.csr_array, n_users: int, settings: Settings
+    norm_adjacency: sparse.csr_array,
+    coarse_assignment: sparse.csr_array,
+    n_users: int,
+    settings: Settings,
+    previous: CoarsePlan | FinePlan | None = None,
 ) -> CoarsePlan:
     """Everything of the coarse stage that changes only when S_c does.
+
+    `previous` is an earlier plan of the same adjacency, of which an implementation may take over what it can; this one
+    takes nothing.
 
     Shapes: A (N, N), S_c (N, C) -> a plan.
     Errors: SpecError for sizes that do not fit or values that are not finite.
@@ -120,8 +127,9 @@ def prepare_fine(
     fine_assignment: sparse.csr_array,
     n_users: int,
     settings: Settings,
+    previous: CoarsePlan | FinePlan | None = None,
 ) -> FinePlan:
-    """Everything of the fine stage that changes only when S_f does.
+    """Everything of the fine stage that changes only when S_f does; `previous` as in `prepare_coarse`.
 
     Shapes: A (N, N), S_c (N, C), S_f (C, F) -> a plan.
     Errors: SpecError for sizes that do not fit or values that are not finite.

@@ -135,7 +135,7 @@ def run_stage(
             if phase == 2 and start == 0:
                 # The gradient above is that of the pass made with the old assignment.
                 assignment = stage.refresh(plan, tables)
-                plan = stage.prepare(assignment)
+                plan = stage.prepare(assignment, plan)
             tables, moments = _step(ops, tables, grads, moments, stage.lr, settings)
             n_steps += 1
             losses.append(batch_loss)

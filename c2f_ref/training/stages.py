@@ -33,8 +33,8 @@ class Stage(Protocol):
     def batch(self) -> int:
         """Triples in a step."""
 
-    def prepare(self, assignment: sparse.csr_array) -> Any:
-        """The implementation's plan for the graph with this assignment."""
+    def prepare(self, assignment: sparse.csr_array, previous: Any = None) -> Any:
+        """The implementation's plan for the graph with this assignment; it may take over from an earlier one."""
 
     def embed(self, plan: Any, tables: Tables) -> Float64Array:
         """Propagated entities (N, D)."""
@@ -58,9 +58,9 @@ class CoarseStage:
     ops: ModuleType = spec
     name: str = "coarse"
 
-    def prepare(self, assignment: sparse.csr_array) -> Any:
+    def prepare(self, assignment: sparse.csr_array, previous: Any = None) -> Any:
         """Graph of entities and coarse nodes."""
-        return self.ops.prepare_coarse(self.norm_adjacency, assignment, self.n_users, self.settings)
+        return self.ops.prepare_coarse(self.norm_adjacency, assignment, self.n_users, self.settings, previous)
 
     def embed(self, plan: Any, tables: Tables) -> Float64Array:
         """Propagated entities (N, D)."""
@@ -92,9 +92,9 @@ class FineStage:
     ops: ModuleType = spec
     name: str = "fine"
 
-    def prepare(self, assignment: sparse.csr_array) -> Any:
+    def prepare(self, assignment: sparse.csr_array, previous: Any = None) -> Any:
         """Graph of entities, coarse and fine nodes."""
-        return self.ops.prepare_fine(self.norm_adjacency, self.coarse_assignment, assignment, self.n_users, self.settings)
+        return self.ops.prepare_fine(self.norm_adjacency, self.coarse_assignment, assignment, self.n_users, self.settings, previous)
 
     def embed(self, plan: Any, tables: Tables) -> Float64Array:
         """Propagated entities (N, D)."""

@@ -40,7 +40,7 @@ class Script:
         self.ops = ModuleType("scripted")
         vars(self.ops).update(sample_triples=self.sample_triples, rank_items=self.rank_items, adam_step=self.adam_step)
 
-    def prepare(self, assignment: sparse.csr_array) -> int:
+    def prepare(self, assignment: sparse.csr_array, previous: int | None = None) -> int:
         self.log.append(("prepare", int(assignment.data[0])))
         return int(assignment.data[0])
 
