@@ -1,8 +1,8 @@
 """Reference implementation of C2F-MetaEmbed: coarse-to-fine lightweight meta-embeddings for ID-based recommendation.
 
-Rooms, in reading order: `spec` (the method), `interactions` (data), `training` (the two stages as loops), `baselines`,
-`bundle` (the model file), `conformance` (the oracle), `plots`, `cli`. Names are loaded when they are first used, so that
-importing the package costs nothing and pulls in no library that is not needed.
+Rooms, in reading order: `spec` (the method), `fast` (the same, compiled), `interactions` (data), `training` (the two stages as
+loops), `baselines`, `bundle` (the model file), `conformance` (the oracle), `plots`, `cli`. Names are loaded when they are first
+used, so that importing the package costs nothing and pulls in no library that is not needed.
 """
 
 from __future__ import annotations

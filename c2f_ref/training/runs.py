@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import TypeAlias, TypedDict, Unpack
 
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 
 from .. import spec
@@ -35,9 +36,12 @@ def train_coarse(
     rng: np.random.Generator,
     ops: ModuleType = spec,
     partition: Partitioner = spec.partition,
+    dtype: npt.DTypeLike = np.float64,
     **callbacks: Unpack[Callbacks],
 ) -> StageResult:
     """The coarse stage from its start: partition, random tables, both phases.
+
+    `dtype` is that of the graph, which `c2f_ref.fast` computes in; tables and Adam's moments are float64 either way.
 
     Shapes: the result's tables are E_c (C, D) and b (N,); its assignment is S_c (N, C).
     Errors: SpecError for fewer entities than coarse rows, or a split without training or validation pairs.
@@ -49,7 +53,9 @@ def train_coarse(
     labels = partition(graph, settings.n_coarse, rng=start_rng)
     assignment = spec.start_coarse_assignment(labels, settings, rng=start_rng)
     tables = spec.start_coarse(split.train.n_entities, settings, rng=start_rng)
-    stage = CoarseStage(spec.normalise(graph), split.train.n_users, settings, recipe.coarse_lr, recipe.coarse_batch, ops)
+    stage = CoarseStage(
+        spec.normalise(graph).astype(dtype), split.train.n_users, settings, recipe.coarse_lr, recipe.coarse_batch, ops
+    )
     return run_stage(stage, tables, assignment, split, settings, recipe, rng=sample_rng, ops=ops, **callbacks)
 
 
@@ -62,6 +68,7 @@ def train_fine(
     rng: np.random.Generator,
     ops: ModuleType = spec,
     partition: Partitioner = spec.partition,
+    dtype: npt.DTypeLike = np.float64,
     **callbacks: Unpack[Callbacks],
 ) -> StageResult:
     """The fine stage from the chosen coarse model: partition, sparse PCA, both phases; E_c and S_c stay as they are.
@@ -81,7 +88,7 @@ def train_fine(
     assignment = spec.start_fine_assignment(coarse.assignment, affinity, settings.fine_per_coarse)
     tables = spec.start_fine(coarse_table, settings, rng=start_rng), bias
     stage = FineStage(
-        spec.normalise(graph),
+        spec.normalise(graph).astype(dtype),
         split.train.n_users,
         coarse.assignment,
         coarse_table,
@@ -101,6 +108,7 @@ def train(
     seed: int,
     ops: ModuleType = spec,
     partition: Partitioner = spec.partition,
+    dtype: npt.DTypeLike = np.float64,
     **callbacks: Unpack[Callbacks],
 ) -> tuple[StageResult, StageResult | None]:
     """Both stages, one after the other: (coarse, fine); with n_fine == 0 the coarse stage alone.
@@ -110,10 +118,10 @@ def train(
     Source: coarse stage, fine stage.
     """
     coarse_rng, fine_rng = np.random.default_rng(seed).spawn(2)
-    coarse = train_coarse(split, settings, recipe, rng=coarse_rng, ops=ops, partition=partition, **callbacks)
+    coarse = train_coarse(split, settings, recipe, rng=coarse_rng, ops=ops, partition=partition, dtype=dtype, **callbacks)
     if settings.n_fine == 0:
         return coarse, None
-    fine = train_fine(split, coarse.best, settings, recipe, rng=fine_rng, ops=ops, partition=partition, **callbacks)
+    fine = train_fine(split, coarse.best, settings, recipe, rng=fine_rng, ops=ops, partition=partition, dtype=dtype, **callbacks)
     return coarse, fine
 
 

@@ -1,0 +1,183 @@
+"""Compiled loops over plain arrays. A sparse matrix is (data, indices, indptr), SciPy's order; indices may be int32 or int64.
+
+Rows are the unit of work: one thread sums a row, entry by entry in stored order, into the row itself. Four entries are taken
+in one pass over the row, which is read and written a quarter as often. `blocks` are row numbers that cut a matrix into pieces
+of about equally many entries, see `balanced_blocks`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .compile import kernel, span
+
+
+@kernel(parallel=True)
+def add_product(blocks: Any, data: Any, indices: Any, indptr: Any, dense: Any, out: Any) -> None:
+    """out[r] += sum over stored entries (r, c) of data * dense[c]."""
+    for block in span(blocks.size - 1):
+        for row in range(blocks[block], blocks[block + 1]):
+            add_row(data, indices, indptr[row], indptr[row + 1], dense, out[row])
+
+
+@kernel(parallel=True)
+def put_product(blocks: Any, data: Any, indices: Any, indptr: Any, dense: Any, out: Any) -> None:
+    """out[r] = sum over stored entries (r, c) of data * dense[c]."""
+    for block in span(blocks.size - 1):
+        for row in range(blocks[block], blocks[block + 1]):
+            out[row] = 0
+            add_row(data, indices, indptr[row], indptr[row + 1], dense, out[row])
+
+
+@kernel(parallel=True)
+def add_scaled(blocks: Any, layer: Any, total: Any, divisor: Any) -> None:
+    """Sum of layers: total = (total + layer) / divisor; the divisor is 1 for all layers but the last."""
+    for block in span(blocks.size - 1):
+        for row in range(blocks[block], blocks[block + 1]):
+            for d in range(layer.shape[1]):
+                total[row, d] = (total[row, d] + layer[row, d]) / divisor
+
+
+@kernel(parallel=True)
+def step_back(blocks: Any, data: Any, indices: Any, indptr: Any, grad: Any, total: Any, out: Any) -> None:
+    """One turn of Horner's rule: out = grad + G total."""
+    for block in span(blocks.size - 1):
+        for row in range(blocks[block], blocks[block + 1]):
+            out[row] = grad[row]
+            add_row(data, indices, indptr[row], indptr[row + 1], total, out[row])
+
+
+@kernel()
+def add_row(data: Any, indices: Any, start: int, stop: int, dense: Any, target: Any) -> None:
+    """Row target += sum over stored entries [start, stop) of data * dense[index]."""
+    whole = start + (stop - start) // 4 * 4
+    for p in range(start, whole, 4):
+        a, b, c, e = data[p], data[p + 1], data[p + 2], data[p + 3]
+        x, y, z, w = dense[indices[p]], dense[indices[p + 1]], dense[indices[p + 2]], dense[indices[p + 3]]
+        for d in range(target.size):
+            target[d] = target[d] + a * x[d] + b * y[d] + c * z[d] + e * w[d]
+    for p in range(whole, stop):
+        a = data[p]
+        x = dense[indices[p]]
+        for d in range(target.size):
+            target[d] += a * x[d]
+
+
+@kernel(parallel=True)
+def pair_differences(entities: Any, bias: Any, users: Any, positives: Any, negatives: Any, out: Any) -> None:
+    """out[t] = s_uj - s_ui of every triple, rows of entities given: H_u . (H_j - H_i) + b_j - b_i."""
+    for t in span(users.size):
+        u, i, j = users[t], positives[t], negatives[t]
+        total = bias[j] - bias[i]
+        for d in range(entities.shape[1]):
+            total += entities[u, d] * (entities[j, d] - entities[i, d])
+        out[t] = total
+
+
+@kernel()
+def places_by_row(users: Any, positives: Any, negatives: Any, n_rows: int) -> tuple[Any, Any]:
+    """Where every row stands in the triples: (indptr (n_rows + 1,), places (3 B,)); place t, B + t or 2 B + t, ascending."""
+    n_triples = users.size
+    indptr = np.zeros(n_rows + 1, dtype=np.int64)
+    for t in range(n_triples):
+        indptr[users[t] + 1] += 1
+        indptr[positives[t] + 1] += 1
+        indptr[negatives[t] + 1] += 1
+    for row in range(n_rows):
+        indptr[row + 1] += indptr[row]
+    free = indptr[:-1].copy()
+    places = np.empty(3 * n_triples, dtype=np.int64)
+    for t in range(n_triples):
+        places[free[users[t]]] = t
+        free[users[t]] += 1
+    for t in range(n_triples):
+        places[free[positives[t]]] = n_triples + t
+        free[positives[t]] += 1
+    for t in range(n_triples):
+        places[free[negatives[t]]] = 2 * n_triples + t
+        free[negatives[t]] += 1
+    return indptr, places
+
+
+@kernel(parallel=True)
+def pull_back_pairs(
+    entities: Any, users: Any, positives: Any, negatives: Any, slopes: Any, indptr: Any, places: Any, grad: Any, grad_bias: Any
+) -> None:
+    """Gradients of every row, from slopes d loss / d (s_uj - s_ui); a row sums its places in their order.
+
+    grad[u] += slope (H_j - H_i),  grad[i] -= slope H_u,  grad[j] += slope H_u,  grad_bias[i] -= slope,  grad_bias[j] += slope
+    """
+    n_triples = users.size
+    for row in span(grad.shape[0]):
+        target = grad[row]
+        target[:] = 0
+        grad_bias[row] = 0
+        for p in range(indptr[row], indptr[row + 1]):
+            role, t = places[p] // n_triples, places[p] % n_triples
+            slope = slopes[t]
+            if role == 0:
+                i, j = positives[t], negatives[t]
+                for d in range(target.size):
+                    target[d] += slope * (entities[j, d] - entities[i, d])
+            else:
+                signed = slope if role == 2 else -slope
+                u = users[t]
+                for d in range(target.size):
+                    target[d] += signed * entities[u, d]
+                grad_bias[row] += signed
+
+
+@kernel(parallel=True)
+def pull_back_ego(blocks: Any, ego: Any, counts: Any, divisor: Any, weight: Any, grad: Any) -> None:
+    """Gradient of what tanh is taken of, in place: (grad / divisor + weight counts ego) (1 - ego^2); counts (N,) in the batch."""
+    for block in span(blocks.size - 1):
+        for row in range(blocks[block], blocks[block + 1]):
+            penalty = weight * counts[row]
+            for d in range(ego.shape[1]):
+                x = ego[row, d]
+                grad[row, d] = (grad[row, d] / divisor + penalty * x) * (1 - x * x)
+
+
+@kernel(parallel=True)
+def squared_rows(ego: Any, out: Any) -> None:
+    """out[r] = sum of ego[r]^2."""
+    for row in span(ego.shape[0]):
+        total = ego[row, 0] * ego[row, 0]
+        for d in range(1, ego.shape[1]):
+            total += ego[row, d] * ego[row, d]
+        out[row] = total
+
+
+@kernel(parallel=True)
+def top_of_rows(values: Any, k: int, columns: Any) -> None:
+    """The columns of the k largest entries of every row, largest first, ties to the lowest column; -inf is no candidate, -1."""
+    for row in span(values.shape[0]):
+        best = np.full(k, -np.inf, dtype=values.dtype)
+        where = np.full(k, -1, dtype=np.int64)
+        for column in range(values.shape[1]):
+            value = values[row, column]
+            if value > best[k - 1]:
+                place = k - 1
+                while place > 0 and value > best[place - 1]:
+                    best[place] = best[place - 1]
+                    where[place] = where[place - 1]
+                    place -= 1
+                best[place] = value
+                where[place] = column
+        columns[row] = where
+
+
+@kernel(parallel=True)
+def mask_rows(values: Any, rows: Any, indices: Any, indptr: Any) -> None:
+    """values[b, c] = -inf for every stored column c of row rows[b]."""
+    for b in span(rows.size):
+        for p in range(indptr[rows[b]], indptr[rows[b] + 1]):
+            values[b, indices[p]] = -np.inf
+
+
+def balanced_blocks(indptr: Any, n_blocks: int = 256) -> Any:
+    """Row numbers, from 0 to n, that cut n rows into at most `n_blocks` pieces of about equally many entries and rows."""
+    work = indptr + np.arange(indptr.size)
+    return np.unique(np.searchsorted(work, np.linspace(0, work[-1], n_blocks + 1), side="left")).astype(np.int64)

@@ -1,0 +1,327 @@
+"""The implementation contract of `c2f_ref.spec.model`, compiled: the same names and parameters, float32 or float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from .. import spec
+from ..spec import IntArray, Settings, SpecError, Triples
+from ..spec.notation import item_rows, require_finite, require_indices, require_shape, stored_pairs
+from . import kernels
+from .plan import CoarsePlan, FinePlan, FloatArray, Matrix, Workspace, locality, renumbered
+
+USERS_PER_BLOCK = 512
+ROWS_PER_BLOCK = 8192
+LAYERS = ("one layer", "the next")
+
+
+def prepare_coarse(
+    norm_adjacency: sparse.csr_array,
+    coarse_assignment: sparse.csr_array,
+    n_users: int,
+    settings: Settings,
+    previous: CoarsePlan | FinePlan | None = None,
+) -> CoarsePlan:
+    """As `c2f_ref.spec.prepare_coarse`; numbers are of the adjacency's type."""
+    _require_sizes(norm_adjacency, coarse_assignment, n_users, settings)
+    where = locality(norm_adjacency, previous.where if previous else None)
+    own = renumbered(coarse_assignment, where.order)
+    dtype = norm_adjacency.dtype
+    graph = Matrix.of(spec.expand_coarse(where.norm_adjacency, own), dtype)
+    return CoarsePlan(graph, Matrix.of(own, dtype), Matrix.of(own.T, dtype), where, _workspace(previous), n_users, settings)
+
+
+def embed_coarse(plan: CoarsePlan, coarse: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """As `c2f_ref.spec.embed_coarse`."""
+    _require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
+    entities, propagated = _forward_coarse(plan, _own_type(plan, coarse))[1:]
+    return entities[plan.where.place], propagated.copy()
+
+
+def coarse_loss_and_grad(
+    plan: CoarsePlan, coarse: FloatArray, bias: FloatArray, triples: Triples
+) -> tuple[float, FloatArray, FloatArray]:
+    """As `c2f_ref.spec.coarse_loss_and_grad`."""
+    rows = _rows_of(plan, bias, triples)
+    _require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
+    ego, entities, _ = _forward_coarse(plan, _own_type(plan, coarse))
+    loss, grad, grad_bias, counts = _pairs(plan, entities, ego, bias, rows)
+    total = grad
+    for layer in range(plan.settings.n_layers):
+        out = _work(plan, LAYERS[layer % 2])
+        kernels.step_back(*plan.graph.arrays, grad, total, out)
+        total = out
+    grad_coarse = total[len(ego) :] / total.dtype.type(plan.settings.n_layers + 1)
+    return loss, grad_coarse + _pull_back_ego(plan, ego, counts, total[: len(ego)]), grad_bias
+
+
+def prepare_fine(
+    norm_adjacency: sparse.csr_array,
+    coarse_assignment: sparse.csr_array,
+    fine_assignment: sparse.csr_array,
+    n_users: int,
+    settings: Settings,
+    previous: CoarsePlan | FinePlan | None = None,
+) -> FinePlan:
+    """As `c2f_ref.spec.prepare_fine`; numbers are of the adjacency's type."""
+    _require_sizes(norm_adjacency, coarse_assignment, n_users, settings)
+    require_shape("fine_assignment", fine_assignment, (settings.n_coarse, settings.n_fine))
+    where = locality(norm_adjacency, previous.where if previous else None)
+    own = renumbered(coarse_assignment, where.order)
+    dtype = norm_adjacency.dtype
+    return FinePlan(
+        Matrix.of(spec.expand_fine(where.norm_adjacency, own, fine_assignment), dtype),
+        Matrix.of(own, dtype),
+        Matrix.of(own.T, dtype),
+        Matrix.of(fine_assignment, dtype),
+        Matrix.of(fine_assignment.T, dtype),
+        where,
+        _workspace(previous),
+        n_users,
+        settings,
+    )
+
+
+def embed_fine(plan: FinePlan, coarse: FloatArray, fine: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """As `c2f_ref.spec.embed_fine`."""
+    _require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
+    _require_table("fine", fine, plan.settings.n_fine, plan.settings)
+    _, entities, propagated_coarse, propagated_fine = _forward_fine(plan, _own_type(plan, coarse), _own_type(plan, fine))
+    return entities[plan.where.place], propagated_coarse.copy(), propagated_fine.copy()
+
+
+def fine_loss_and_grad(
+    plan: FinePlan, coarse: FloatArray, fine: FloatArray, bias: FloatArray, triples: Triples
+) -> tuple[float, FloatArray, FloatArray, FloatArray]:
+    """As `c2f_ref.spec.fine_loss_and_grad`."""
+    settings = plan.settings
+    rows = _rows_of(plan, bias, triples)
+    _require_table("coarse", coarse, settings.n_coarse, settings)
+    _require_table("fine", fine, settings.n_fine, settings)
+    coarse, fine = _own_type(plan, coarse), _own_type(plan, fine)
+    ego, entities, *_ = _forward_fine(plan, coarse, fine)
+    loss, grad, grad_bias, counts = _pairs(plan, entities, ego, bias, rows)
+    total = grad
+    for layer in range(settings.n_layers):
+        out = _work(plan, LAYERS[layer % 2])
+        kernels.step_back(*plan.graph.arrays, grad, _undo_rebridge(plan, total), out)
+        total = out
+    grad_ego, grad_bridged, grad_nodes = np.split(total, _cuts(plan))
+    grad_bridged, grad_nodes = (part / total.dtype.type(settings.n_layers + 1) for part in (grad_bridged, grad_nodes))
+
+    grad_thresholded = settings.bridge_weight * plan.fine_transposed.product(grad_bridged)
+    grad_coarse = (1 - settings.bridge_weight) * grad_bridged + _pull_back_ego(plan, ego, counts, grad_ego)
+    grad_fine = spec.soft_threshold_vjp(fine, settings.threshold, grad_thresholded)
+    grad_fine = grad_fine + spec.fine_embed_vjp(fine, settings.threshold, grad_nodes)
+    return loss, grad_coarse, grad_fine, grad_bias
+
+
+def refresh_coarse(
+    entities: FloatArray, coarse: FloatArray, coarse_per_entity: int, pinv_rtol: float | None = None
+) -> sparse.csr_array:
+    """As `c2f_ref.spec.refresh_coarse`, in blocks of rows, so that nothing of size (N, C) is ever made."""
+    _require_columns(entities, coarse)
+    inverse = spec.pseudo_inverse(coarse, pinv_rtol)
+    n_entities, n_coarse = len(entities), len(coarse)
+    if not 0 <= coarse_per_entity <= n_coarse:
+        raise SpecError(f"k must be in [0, {n_coarse}], the number of columns, got {coarse_per_entity}")
+    values = np.empty((n_entities, coarse_per_entity), dtype=entities.dtype)
+    columns = np.empty((n_entities, coarse_per_entity), dtype=np.int64)
+    for start in range(0, n_entities, ROWS_PER_BLOCK):
+        block = slice(start, start + ROWS_PER_BLOCK)
+        use = entities[block] @ inverse
+        require_finite("use of the coarse rows", use)
+        if coarse_per_entity:
+            kernels.top_of_rows(use, coarse_per_entity, columns[block])
+            columns[block].sort(axis=1)
+            values[block] = np.take_along_axis(use, columns[block], axis=1)
+    row_starts = np.arange(n_entities + 1) * coarse_per_entity
+    return sparse.csr_array((values.ravel(), columns.ravel(), row_starts), shape=(n_entities, n_coarse))
+
+
+def rank_items(
+    entities: FloatArray, bias: FloatArray, n_users: int, users: IntArray, seen: sparse.csr_array, k: int
+) -> tuple[IntArray, FloatArray]:
+    """As `c2f_ref.spec.rank_items`."""
+    require_shape("bias", bias, (len(entities),))
+    require_shape("seen", seen, (n_users, len(entities) - n_users))
+    require_finite("entities", entities)
+    require_finite("bias", bias)
+    require_indices("users", users, n_users)
+    if k < 0:
+        raise SpecError(f"k must be at least 0, got {k}")
+    seen = stored_pairs(seen)
+    items = np.empty((users.size, k), dtype=np.int64)
+    best = np.empty((users.size, k), dtype=entities.dtype)
+    table, item_bias = np.ascontiguousarray(entities[n_users:].T), bias[n_users:].astype(entities.dtype)
+    for start in range(0, users.size, USERS_PER_BLOCK):
+        block = slice(start, start + USERS_PER_BLOCK)
+        scores = entities[users[block]] @ table
+        scores += item_bias
+        kernels.mask_rows(scores, users[block], seen.indices, seen.indptr)
+        if k:
+            kernels.top_of_rows(scores, k, items[block])
+            best[block] = np.take_along_axis(scores, np.maximum(items[block], 0), axis=1) if scores.shape[1] else -np.inf
+    best[items < 0] = -np.inf
+    return items, best
+
+
+def _forward_coarse(plan: CoarsePlan, coarse: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """(ego, entities, coarse) in the plan's order."""
+    nodes, ego = _nodes(plan, coarse, coarse)
+    total, n_layers = _work(plan, "total"), plan.settings.n_layers
+    total[:] = nodes
+    for layer in range(n_layers):
+        out = _work(plan, LAYERS[layer % 2])
+        kernels.put_product(*plan.graph.arrays, nodes, out)
+        kernels.add_scaled(plan.graph.blocks, out, total, _divisor(total, layer, n_layers))
+        nodes = out
+    return ego, total[: len(ego)], total[len(ego) :]
+
+
+def _forward_fine(plan: FinePlan, coarse: FloatArray, fine: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """(ego, entities, coarse, fine) in the plan's order.
+
+    After each product, c' = bridge(c - S_f f, f); the two lines on h add S_c (c' - c).
+    """
+    weight, n_layers = plan.settings.bridge_weight, plan.settings.n_layers
+    thresholded = spec.soft_threshold(fine, plan.settings.threshold)
+    bridged = (1 - weight) * coarse + weight * plan.fine_assignment.product(thresholded)
+    nodes, ego = _nodes(plan, coarse, bridged, np.tanh(thresholded))
+    total = _work(plan, "total")
+    total[:] = nodes
+    for layer in range(n_layers):
+        out = _work(plan, LAYERS[layer % 2])
+        kernels.put_product(*plan.graph.arrays, nodes, out)
+        h, c, f = np.split(out, _cuts(plan))  # views
+        shared = plan.fine_assignment.product(f)
+        sharpened = (1 - weight) * (c - shared) + weight * shared
+        kernels.add_product(*plan.coarse_assignment.arrays, sharpened - c, h)
+        c[:] = sharpened
+        kernels.add_scaled(plan.graph.blocks, out, total, _divisor(total, layer, n_layers))
+        nodes = out
+    h, c, f = np.split(total, _cuts(plan))
+    return ego, h, c, f
+
+
+def _nodes(plan: CoarsePlan | FinePlan, coarse: FloatArray, *tables: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Layer 0, [tanh(S_c coarse); tables], and a view of its ego rows."""
+    n_entities = plan.where.order.size
+    nodes = _work(plan, "layer 0")
+    ego = nodes[:n_entities]
+    kernels.put_product(*plan.coarse_assignment.arrays, coarse, ego)
+    np.tanh(ego, out=ego)
+    np.concatenate(tables, out=nodes[n_entities:])
+    return nodes, ego
+
+
+def _divisor(total: FloatArray, layer: int, n_layers: int) -> Any:
+    """What the sum of layers is divided by after this one: the last makes it a mean."""
+    return total.dtype.type(n_layers + 1 if layer == n_layers - 1 else 1)
+
+
+def _undo_rebridge(plan: FinePlan, grad: FloatArray) -> FloatArray:
+    """Pull a gradient back through what follows the product in a fine layer."""
+    weight = plan.settings.bridge_weight
+    h, c, f = np.split(grad, _cuts(plan))
+    from_entities = plan.coarse_transposed.product(h)
+    sharpened = c + from_entities
+    unmixed = (1 - weight) * sharpened
+    f = f + plan.fine_transposed.product(weight * sharpened - unmixed)
+    return np.concatenate([h, unmixed - from_entities, f], out=_work(plan, "undone"))
+
+
+def _pull_back_ego(plan: CoarsePlan | FinePlan, ego: FloatArray, counts: IntArray, grad: FloatArray) -> FloatArray:
+    """Gradient in E_c of the ego rows, propagated and penalised; `grad` is used up."""
+    dtype = ego.dtype.type
+    weight = dtype(2 * plan.settings.l2_weight / max(counts.sum() // 3, 1))
+    divisor = dtype(plan.settings.n_layers + 1)
+    kernels.pull_back_ego(plan.coarse_assignment.blocks, ego, counts, divisor, weight, grad)
+    return plan.coarse_transposed.product(grad)
+
+
+def _pairs(
+    plan: CoarsePlan | FinePlan,
+    entities: FloatArray,
+    ego: FloatArray,
+    bias: FloatArray,
+    rows: tuple[IntArray, IntArray, IntArray],
+) -> tuple[float, FloatArray, FloatArray, IntArray]:
+    """Loss of the batch: (loss, gradient in all nodes, gradient in the bias, how often each entity is in the batch).
+
+    The gradient in the nodes is 0 in the rows behind the entities. `bias` and its gradient are in the caller's order,
+    everything else is in the plan's.
+    """
+    n_entities, dtype = len(entities), entities.dtype
+    n_triples = max(rows[0].size, 1)
+    differences = np.empty(rows[0].size, dtype=dtype)
+    kernels.pair_differences(entities, _own_type(plan, bias)[plan.where.order], *rows, differences)
+    losses = np.logaddexp(0, differences)
+    slopes = (np.exp(differences - losses) / dtype.type(n_triples)).astype(dtype)
+    indptr, places = kernels.places_by_row(*rows, n_entities)
+    grad = _work(plan, "grad")
+    grad[n_entities:] = 0
+    grad_bias = np.empty(n_entities, dtype=dtype)
+    kernels.pull_back_pairs(entities, *rows, slopes, indptr, places, grad[:n_entities], grad_bias)
+
+    counts = np.diff(indptr)
+    squares = np.empty(n_entities, dtype=dtype)
+    kernels.squared_rows(ego, squares)
+    penalty = plan.settings.l2_weight / n_triples * float((counts * squares.astype(np.float64)).sum())
+    loss = float(losses.sum(dtype=np.float64) / n_triples) + penalty
+    require_finite("loss", loss)
+    return loss, grad, grad_bias[plan.where.place], counts
+
+
+def _rows_of(plan: CoarsePlan | FinePlan, bias: FloatArray, triples: Triples) -> tuple[IntArray, IntArray, IntArray]:
+    """Rows of users, positives and negatives in the plan's order, after the checks of the specification."""
+    place = plan.where.place
+    n_users, n_items = plan.n_users, place.size - plan.n_users
+    require_shape("bias", bias, (place.size,))
+    require_finite("bias", bias)
+    require_indices("users", triples.users, n_users)
+    for name in ("positives", "negatives"):
+        require_shape(name, getattr(triples, name), triples.users.shape)
+        require_indices(name, getattr(triples, name), n_items)
+    return (
+        place[triples.users],
+        place[item_rows(n_users, triples.positives)],
+        place[item_rows(n_users, triples.negatives)],
+    )
+
+
+def _workspace(previous: CoarsePlan | FinePlan | None) -> Workspace:
+    return previous.work if previous else Workspace()
+
+
+def _work(plan: CoarsePlan | FinePlan, name: str) -> FloatArray:
+    return plan.work.get(name, plan.graph.n_rows, plan.settings.dim, plan.graph.data.dtype)
+
+
+def _own_type(plan: CoarsePlan | FinePlan, table: FloatArray) -> FloatArray:
+    return np.ascontiguousarray(table, dtype=plan.graph.data.dtype)
+
+
+def _cuts(plan: FinePlan) -> list[int]:
+    n_entities = plan.where.order.size
+    return [n_entities, n_entities + plan.settings.n_coarse]
+
+
+def _require_sizes(norm_adjacency: sparse.csr_array, coarse_assignment: sparse.csr_array, n_users: int, settings: Settings) -> None:
+    n_entities = norm_adjacency.shape[0]
+    require_shape("coarse_assignment", coarse_assignment, (n_entities, settings.n_coarse))
+    if not 0 <= n_users <= n_entities:
+        raise SpecError(f"n_users must be in [0, N = {n_entities}], got {n_users}")
+
+
+def _require_table(name: str, table: FloatArray, n_rows: int, settings: Settings) -> None:
+    require_shape(name, table, (n_rows, settings.dim))
+    require_finite(name, table)
+
+
+def _require_columns(entities: FloatArray, table: FloatArray) -> None:
+    require_finite("entities", entities)
+    require_shape("table to invert", table, (len(table), entities.shape[1]))

@@ -1,0 +1,292 @@
+"""The compiled implementation against the specification.
+
+Two tiers. Exact: on small multiples of 1/8 no float32 operation rounds, so kernels must give the very bits of the formula.
+Bounded: |kernel - formula| <= gamma(k) m with k the roundings on the longest path, m the formula with every term made positive
+and gamma(k) = k eps / (1 - k eps). What is made of tanh and of whole training steps is held against the specification in float64,
+and against the known answers of the official code, at the tolerance of the conformance run.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse
+from support.agreement import assert_close, same_bits
+from support.strategies import models
+
+import c2f_ref.fast.model
+import c2f_ref.fast.plan
+from c2f_ref import conformance, fast, spec
+from c2f_ref.fast import kernels
+from c2f_ref.fast.plan import Matrix
+from c2f_ref.interactions import planted, split_ratio
+from c2f_ref.spec import Settings, SpecError, Triples
+from c2f_ref.training import Recipe, train
+
+FLOATS = (np.float32, np.float64)
+
+
+def gamma(n_roundings: Any, dtype: Any) -> Any:
+    """Higham's bound on the relative error of a sum of products along a path of so many roundings."""
+    unit = np.finfo(dtype).eps / 2
+    return n_roundings * unit / (1 - n_roundings * unit)
+
+
+def test_what_is_compiled_is_listed_and_the_rest_is_the_specification() -> None:
+    for name in spec.__all__:
+        same = getattr(fast, name) is getattr(spec, name)
+        assert same == (name not in fast.__all__), name
+    assert set(fast.__all__) <= set(spec.__all__)
+
+
+@pytest.mark.parametrize("name", [name for name in fast.__all__ if name[0].islower()])
+def test_parameters_are_those_of_the_specification(name: str) -> None:
+    assert list(inspect.signature(getattr(fast, name)).parameters) == list(inspect.signature(getattr(spec, name)).parameters)
+
+
+def test_known_answers_of_the_official_code(official_vectors: Path) -> None:
+    report = conformance.run(fast, official_vectors)
+    assert report.passed, "\n".join(report.lines())
+
+
+# Kernels: exact, then bounded.
+
+
+def eighths(rng: np.random.Generator, *shape: int) -> Any:
+    return rng.integers(-16, 17, size=shape) / 8
+
+
+def drawn_matrix(rng: np.random.Generator, n_rows: int, n_columns: int, values: Any) -> sparse.csr_array:
+    """Rows of every length from none to all, so that each remainder of four entries occurs."""
+    pattern = rng.random((n_rows, n_columns)) < rng.random((n_rows, 1))
+    return sparse.csr_array(np.where(pattern, values(rng, n_rows, n_columns), 0.0))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@given(st.integers(0, 2**32 - 1))
+def test_a_sparse_product_of_eighths_is_exact(dtype: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    matrix, dense = drawn_matrix(rng, 23, 17, eighths), eighths(rng, 17, 5)
+    got = Matrix.of(matrix, dtype).product(dense.astype(dtype))
+    assert same_bits(got, (matrix.toarray() @ dense).astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@given(st.integers(0, 2**32 - 1))
+def test_a_sparse_product_stays_within_its_bound(dtype: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = drawn_matrix(rng, 23, 17, lambda rng, *shape: rng.standard_normal(shape).astype(dtype))
+    dense = rng.standard_normal((17, 5)).astype(dtype)
+    got = Matrix.of(matrix, dtype).product(dense)
+    exact, terms = (f(matrix.toarray()).astype(np.longdouble) @ f(dense).astype(np.longdouble) for f in (np.asarray, np.abs))
+    n_roundings = np.diff(matrix.indptr)[:, None] + 1
+    assert (np.abs(got - exact) <= gamma(n_roundings, dtype) * terms).all()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@given(st.integers(0, 2**32 - 1))
+def test_layers_and_steps_back_of_eighths_are_exact(dtype: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = drawn_matrix(rng, 19, 19, eighths)
+    nodes, total = eighths(rng, 19, 3).astype(dtype), eighths(rng, 19, 3).astype(dtype)
+    own = Matrix.of(matrix, dtype)
+    layer, back = np.full_like(nodes, 7), np.full_like(nodes, 7)
+    kernels.put_product(*own.arrays, nodes, layer)
+    kernels.step_back(*own.arrays, nodes, total, back)
+    assert same_bits(layer, (matrix.toarray() @ nodes).astype(dtype))
+    assert same_bits(back, (nodes + matrix.toarray() @ total).astype(dtype))
+    summed = total.copy()
+    kernels.add_scaled(own.blocks, layer, summed, dtype(4))
+    assert same_bits(summed, ((total + layer) / 4).astype(dtype))
+
+
+def drawn_pairs(rng: np.random.Generator, values: Any, dtype: Any) -> tuple[Any, ...]:
+    """13 rows in 40 triples, so that most rows stand in several, in every role."""
+    entities, bias, slopes = (values(rng, *shape).astype(dtype) for shape in ((13, 6), (13,), (40,)))
+    return entities, bias, slopes, *(rng.integers(0, 13, size=40) for _ in range(3))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@given(st.integers(0, 2**32 - 1))
+def test_pairs_and_their_pull_back_of_eighths_are_exact(dtype: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    entities, bias, slopes, users, positives, negatives = drawn_pairs(rng, eighths, dtype)
+    differences = np.empty(40, dtype=dtype)
+    kernels.pair_differences(entities, bias, users, positives, negatives, differences)
+    wide = entities.astype(np.float64)
+    scores = [(wide[users] * wide[items]).sum(axis=1) + bias[items] for items in (negatives, positives)]
+    assert same_bits(differences, (scores[0] - scores[1]).astype(dtype))
+
+    grad, grad_bias = np.full_like(entities, 7), np.full_like(bias, 7)
+    indptr, places = kernels.places_by_row(users, positives, negatives, 13)
+    kernels.pull_back_pairs(entities, users, positives, negatives, slopes, indptr, places, grad, grad_bias)
+    expected, expected_bias = np.zeros((13, 6)), np.zeros(13)
+    for t, (u, i, j) in enumerate(zip(users, positives, negatives, strict=True)):
+        expected[u] += slopes[t] * (wide[j] - wide[i])
+        expected[i] -= slopes[t] * wide[u]
+        expected[j] += slopes[t] * wide[u]
+        expected_bias[i] -= slopes[t]
+        expected_bias[j] += slopes[t]
+    assert same_bits((grad, grad_bias), (expected.astype(dtype), expected_bias.astype(dtype)))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@given(st.integers(0, 2**32 - 1))
+def test_pairs_stay_within_their_bound(dtype: Any, seed: int) -> None:
+    """A score has D products of a rounded difference, their sum, and a difference of biases: D + 3 roundings."""
+    rng = np.random.default_rng(seed)
+    entities, bias, _, users, positives, negatives = drawn_pairs(rng, lambda rng, *shape: rng.standard_normal(shape), dtype)
+    got = np.empty(40, dtype=dtype)
+    kernels.pair_differences(entities, bias, users, positives, negatives, got)
+    wide, wide_bias = entities.astype(np.longdouble), bias.astype(np.longdouble)
+    exact = (wide[users] * (wide[negatives] - wide[positives])).sum(axis=1) + wide_bias[negatives] - wide_bias[positives]
+    size, size_bias = np.abs(wide), np.abs(wide_bias)
+    terms = (size[users] * (size[negatives] + size[positives])).sum(axis=1) + size_bias[negatives] + size_bias[positives]
+    assert (np.abs(got - exact) <= gamma(6 + 3, dtype) * terms).all()
+
+
+# The contract against the specification.
+
+
+def both(model: Any, dtype: Any = np.float64) -> list[tuple[Any, Any]]:
+    """(fast, specification) of every forward pass, loss and gradient."""
+    adjacency = model.norm_adjacency.astype(dtype)
+    n_users, settings = model.n_users, model.settings
+    results = []
+    for ops in (fast, spec):
+        coarse = ops.prepare_coarse(adjacency, model.coarse_assignment, n_users, settings)
+        fine = ops.prepare_fine(adjacency, model.coarse_assignment, model.fine_assignment, n_users, settings, coarse)
+        results.append(
+            [
+                ops.embed_coarse(coarse, model.coarse),
+                ops.coarse_loss_and_grad(coarse, model.coarse, model.bias, model.triples),
+                ops.embed_fine(fine, model.coarse, model.fine),
+                ops.fine_loss_and_grad(fine, model.coarse, model.fine, model.bias, model.triples),
+                ops.embed_coarse(coarse, model.coarse),
+            ]
+        )
+    return list(zip(*results, strict=True))
+
+
+@given(models(signed=True))
+def test_every_pass_and_gradient_is_that_of_the_specification(model: Any) -> None:
+    """In float64, and the same again from work buffers that other calls have written over."""
+    for got, expected in both(model):
+        assert_close(got, expected)
+
+
+@given(models(signed=True))
+def test_renumbering_gives_results_back_in_the_order_of_the_caller(model: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(c2f_ref.fast.plan, "ENTITIES_PER_PART", 3)
+        plan = fast.prepare_coarse(model.norm_adjacency, model.coarse_assignment, model.n_users, model.settings)
+        assert not np.array_equal(plan.where.order, np.arange(plan.where.order.size))
+        for got, expected in both(model):
+            assert_close(got, expected)
+
+
+@given(models())
+def test_float32_tables_give_float32_results_near_the_specification(model: Any) -> None:
+    """The kernels carry their bounds above; here, that no pass leaves its type or loses more than a few hundred roundings."""
+    for got, expected in both(model, np.float32):
+        for one, other in zip(got, expected, strict=True):
+            assert isinstance(one, float) or one.dtype == np.float32
+            scale = max(float(np.abs(other).max()), 1e-3)
+            assert np.abs(one - other).max() <= 500 * np.finfo(np.float32).eps * scale
+
+
+@given(models())
+def test_results_belong_to_the_caller(model: Any) -> None:
+    """A later call on the same plan changes nothing that an earlier one gave."""
+    plan = fast.prepare_fine(model.norm_adjacency, model.coarse_assignment, model.fine_assignment, model.n_users, model.settings)
+    first = fast.embed_fine(plan, model.coarse, model.fine), fast.fine_loss_and_grad(plan, *tables(model), model.triples)
+    kept = [np.array(array) for result in first for array in result]
+    fast.embed_fine(plan, -model.coarse, 2 * model.fine)
+    fast.fine_loss_and_grad(plan, -model.coarse, 2 * model.fine, model.bias + 1, model.triples)
+    assert same_bits(tuple(np.asarray(array) for result in first for array in result), tuple(kept))
+
+
+def tables(model: Any) -> tuple[Any, Any, Any]:
+    return model.coarse, model.fine, model.bias
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@given(st.integers(0, 2**32 - 1))
+def test_rankings_of_eighths_are_those_of_the_specification_with_ties_and_masks(dtype: Any, seed: int) -> None:
+    """Few values and few columns: every list has ties, and some users have seen nearly everything."""
+    rng = np.random.default_rng(seed)
+    entities, bias = (eighths(rng, 31, 2) / 4).astype(dtype), (eighths(rng, 31) / 4).astype(dtype)
+    seen = sparse.csr_array(rng.random((11, 20)) < rng.random((11, 1)))
+    users = rng.integers(0, 11, size=7)
+    for k in (0, 1, 5, 20, 26):
+        got, expected = (ops.rank_items(entities, bias, 11, users, seen, k) for ops in (fast, spec))
+        assert np.array_equal(got[0], expected[0])
+        assert np.array_equal(got[1], expected[1])
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_refresh_in_blocks_is_that_of_the_specification(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    entities, coarse = rng.standard_normal((37, 6)), rng.standard_normal((5, 6))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(c2f_ref.fast.model, "ROWS_PER_BLOCK", 8)
+        for k in (0, 1, 3, 5):
+            got, expected = (ops.refresh_coarse(entities, coarse, k) for ops in (fast, spec))
+            assert np.array_equal(got.indices, expected.indices)
+            assert_close(got, expected)
+    ties = fast.refresh_coarse(np.ones((4, 3)), np.zeros((5, 3)), 2)
+    assert ties.indices.tolist() == [0, 1] * 4
+    assert not ties.data.any()
+
+
+@pytest.mark.parametrize("name", ["coarse", "fine", "bias"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_refused_at_the_door(name: str, value: float) -> None:
+    given_tables = {"coarse": np.ones((3, 2)), "fine": np.ones((2, 2)), "bias": np.ones(5)}
+    given_tables[name][(0,) * given_tables[name].ndim] = value
+    settings = Settings(n_coarse=3, n_fine=2, dim=2, fine_per_coarse=1)
+    adjacency = spec.normalise(spec.bipartite(np.array([0, 1]), np.array([2, 0]), 2, 3))
+    assignment = spec.start_coarse_assignment(np.array([0, 1, 2, 0, 1]), settings, rng=np.random.default_rng(0))
+    plan = fast.prepare_fine(adjacency, assignment, sparse.csr_array(np.eye(3)[:, :2] + [1, 0]), 2, settings)
+    triples = Triples(np.array([0]), np.array([2]), np.array([1]))
+    with pytest.raises(SpecError, match=f"{name} must be finite"):
+        fast.fine_loss_and_grad(plan, *given_tables.values(), triples)
+
+
+def test_an_adjacency_of_whole_numbers_is_refused() -> None:
+    with pytest.raises(SpecError, match="float32 or float64, got int64"):
+        fast.prepare_coarse(
+            sparse.csr_array(np.eye(3, dtype=np.int64)),
+            sparse.csr_array(np.ones((3, 1))),
+            1,
+            Settings(n_coarse=1, coarse_per_entity=1),
+        )
+
+
+def test_training_gives_the_same_bytes_for_one_thread_and_for_two() -> None:
+    """Float32, both stages, refreshes included."""
+    if numba.config.NUMBA_NUM_THREADS < 2:
+        pytest.skip("this machine has one processor")
+    split = split_ratio(
+        planted(n_users=60, n_items=50, n_groups=2, pairs_per_user=9, rng=np.random.default_rng(0)), valid=0.2, test=0.2, seed=0
+    )
+    settings = Settings(n_coarse=6, n_fine=4, dim=5, n_layers=2)
+    recipe = Recipe(coarse_batch=128, coarse_lr=0.05, fine_batch=96, fine_lr=0.04, evaluate_every=2, patience=2, max_epochs=30)
+    results = []
+    for n_threads in (1, 2):
+        before = numba.get_num_threads()
+        numba.set_num_threads(n_threads)
+        try:
+            stages = train(split, settings, recipe, seed=0, ops=fast, dtype=np.float32)
+        finally:
+            numba.set_num_threads(before)
+        results.append([part for stage in stages if stage for part in (*stage.best.tables, stage.best.assignment.toarray())])
+    assert len(results[0]) == 6
+    assert same_bits(tuple(results[0]), tuple(results[1]))
