@@ -8,13 +8,18 @@ import numpy as np
 from scipy import sparse
 
 from .. import spec
-from ..spec import IntArray, Settings, SpecError, Triples
-from ..spec.notation import item_rows, require_finite, require_indices, require_shape, stored_pairs
+from ..spec import IntArray, Settings, Triples
+from ..spec.notation import (
+    item_rows,
+    require_batch,
+    require_finite,
+    require_shape,
+    require_sizes,
+    require_table,
+)
 from . import kernels
 from .plan import CoarsePlan, FinePlan, FloatArray, Matrix, Workspace, locality, renumbered
 
-USERS_PER_BLOCK = 512
-ROWS_PER_BLOCK = 8192
 LAYERS = ("one layer", "the next")
 
 
@@ -26,7 +31,7 @@ def prepare_coarse(
     previous: CoarsePlan | FinePlan | None = None,
 ) -> CoarsePlan:
     """As `c2f_ref.spec.prepare_coarse`; numbers are of the adjacency's type."""
-    _require_sizes(norm_adjacency, coarse_assignment, n_users, settings)
+    require_sizes(norm_adjacency, coarse_assignment, n_users, settings)
     where = locality(norm_adjacency, previous.where if previous else None)
     own = renumbered(coarse_assignment, where.order)
     dtype = norm_adjacency.dtype
@@ -36,7 +41,7 @@ def prepare_coarse(
 
 def embed_coarse(plan: CoarsePlan, coarse: FloatArray) -> tuple[FloatArray, FloatArray]:
     """As `c2f_ref.spec.embed_coarse`."""
-    _require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
+    require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
     entities, propagated = _forward_coarse(plan, _own_type(plan, coarse))[1:]
     return entities[plan.where.place], propagated.copy()
 
@@ -46,12 +51,13 @@ def coarse_loss_and_grad(
 ) -> tuple[float, FloatArray, FloatArray]:
     """As `c2f_ref.spec.coarse_loss_and_grad`."""
     rows = _rows_of(plan, bias, triples)
-    _require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
+    require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
     ego, entities, _ = _forward_coarse(plan, _own_type(plan, coarse))
     loss, grad, grad_bias, counts = _pairs(plan, entities, ego, bias, rows)
     total = grad
     for layer in range(plan.settings.n_layers):
         out = _work(plan, LAYERS[layer % 2])
+        # G is symmetric, so that it pulls back by itself.
         kernels.step_back(*plan.graph.arrays, grad, total, out)
         total = out
     grad_coarse = total[len(ego) :] / total.dtype.type(plan.settings.n_layers + 1)
@@ -67,7 +73,7 @@ def prepare_fine(
     previous: CoarsePlan | FinePlan | None = None,
 ) -> FinePlan:
     """As `c2f_ref.spec.prepare_fine`; numbers are of the adjacency's type."""
-    _require_sizes(norm_adjacency, coarse_assignment, n_users, settings)
+    require_sizes(norm_adjacency, coarse_assignment, n_users, settings)
     require_shape("fine_assignment", fine_assignment, (settings.n_coarse, settings.n_fine))
     where = locality(norm_adjacency, previous.where if previous else None)
     own = renumbered(coarse_assignment, where.order)
@@ -87,8 +93,8 @@ def prepare_fine(
 
 def embed_fine(plan: FinePlan, coarse: FloatArray, fine: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """As `c2f_ref.spec.embed_fine`."""
-    _require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
-    _require_table("fine", fine, plan.settings.n_fine, plan.settings)
+    require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
+    require_table("fine", fine, plan.settings.n_fine, plan.settings)
     _, entities, propagated_coarse, propagated_fine = _forward_fine(plan, _own_type(plan, coarse), _own_type(plan, fine))
     return entities[plan.where.place], propagated_coarse.copy(), propagated_fine.copy()
 
@@ -99,8 +105,8 @@ def fine_loss_and_grad(
     """As `c2f_ref.spec.fine_loss_and_grad`."""
     settings = plan.settings
     rows = _rows_of(plan, bias, triples)
-    _require_table("coarse", coarse, settings.n_coarse, settings)
-    _require_table("fine", fine, settings.n_fine, settings)
+    require_table("coarse", coarse, settings.n_coarse, settings)
+    require_table("fine", fine, settings.n_fine, settings)
     coarse, fine = _own_type(plan, coarse), _own_type(plan, fine)
     ego, entities, *_ = _forward_fine(plan, coarse, fine)
     loss, grad, grad_bias, counts = _pairs(plan, entities, ego, bias, rows)
@@ -117,56 +123,6 @@ def fine_loss_and_grad(
     grad_fine = spec.soft_threshold_vjp(fine, settings.threshold, grad_thresholded)
     grad_fine = grad_fine + spec.fine_embed_vjp(fine, settings.threshold, grad_nodes)
     return loss, grad_coarse, grad_fine, grad_bias
-
-
-def refresh_coarse(
-    entities: FloatArray, coarse: FloatArray, coarse_per_entity: int, pinv_rtol: float | None = None
-) -> sparse.csr_array:
-    """As `c2f_ref.spec.refresh_coarse`, in blocks of rows, so that nothing of size (N, C) is ever made."""
-    _require_columns(entities, coarse)
-    inverse = spec.pseudo_inverse(coarse, pinv_rtol)
-    n_entities, n_coarse = len(entities), len(coarse)
-    if not 0 <= coarse_per_entity <= n_coarse:
-        raise SpecError(f"k must be in [0, {n_coarse}], the number of columns, got {coarse_per_entity}")
-    values = np.empty((n_entities, coarse_per_entity), dtype=entities.dtype)
-    columns = np.empty((n_entities, coarse_per_entity), dtype=np.int64)
-    for start in range(0, n_entities, ROWS_PER_BLOCK):
-        block = slice(start, start + ROWS_PER_BLOCK)
-        use = entities[block] @ inverse
-        require_finite("use of the coarse rows", use)
-        if coarse_per_entity:
-            kernels.top_of_rows(use, coarse_per_entity, columns[block])
-            columns[block].sort(axis=1)
-            values[block] = np.take_along_axis(use, columns[block], axis=1)
-    row_starts = np.arange(n_entities + 1) * coarse_per_entity
-    return sparse.csr_array((values.ravel(), columns.ravel(), row_starts), shape=(n_entities, n_coarse))
-
-
-def rank_items(
-    entities: FloatArray, bias: FloatArray, n_users: int, users: IntArray, seen: sparse.csr_array, k: int
-) -> tuple[IntArray, FloatArray]:
-    """As `c2f_ref.spec.rank_items`."""
-    require_shape("bias", bias, (len(entities),))
-    require_shape("seen", seen, (n_users, len(entities) - n_users))
-    require_finite("entities", entities)
-    require_finite("bias", bias)
-    require_indices("users", users, n_users)
-    if k < 0:
-        raise SpecError(f"k must be at least 0, got {k}")
-    seen = stored_pairs(seen)
-    items = np.empty((users.size, k), dtype=np.int64)
-    best = np.empty((users.size, k), dtype=entities.dtype)
-    table, item_bias = np.ascontiguousarray(entities[n_users:].T), bias[n_users:].astype(entities.dtype)
-    for start in range(0, users.size, USERS_PER_BLOCK):
-        block = slice(start, start + USERS_PER_BLOCK)
-        scores = entities[users[block]] @ table
-        scores += item_bias
-        kernels.mask_rows(scores, users[block], seen.indices, seen.indptr)
-        if k:
-            kernels.top_of_rows(scores, k, items[block])
-            best[block] = np.take_along_axis(scores, np.maximum(items[block], 0), axis=1) if scores.shape[1] else -np.inf
-    best[items < 0] = -np.inf
-    return items, best
 
 
 def _forward_coarse(plan: CoarsePlan, coarse: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -279,17 +235,11 @@ def _pairs(
 def _rows_of(plan: CoarsePlan | FinePlan, bias: FloatArray, triples: Triples) -> tuple[IntArray, IntArray, IntArray]:
     """Rows of users, positives and negatives in the plan's order, after the checks of the specification."""
     place = plan.where.place
-    n_users, n_items = plan.n_users, place.size - plan.n_users
-    require_shape("bias", bias, (place.size,))
-    require_finite("bias", bias)
-    require_indices("users", triples.users, n_users)
-    for name in ("positives", "negatives"):
-        require_shape(name, getattr(triples, name), triples.users.shape)
-        require_indices(name, getattr(triples, name), n_items)
+    require_batch(place.size, plan.n_users, bias, triples)
     return (
         place[triples.users],
-        place[item_rows(n_users, triples.positives)],
-        place[item_rows(n_users, triples.negatives)],
+        place[item_rows(plan.n_users, triples.positives)],
+        place[item_rows(plan.n_users, triples.negatives)],
     )
 
 
@@ -308,20 +258,3 @@ def _own_type(plan: CoarsePlan | FinePlan, table: FloatArray) -> FloatArray:
 def _cuts(plan: FinePlan) -> list[int]:
     n_entities = plan.where.order.size
     return [n_entities, n_entities + plan.settings.n_coarse]
-
-
-def _require_sizes(norm_adjacency: sparse.csr_array, coarse_assignment: sparse.csr_array, n_users: int, settings: Settings) -> None:
-    n_entities = norm_adjacency.shape[0]
-    require_shape("coarse_assignment", coarse_assignment, (n_entities, settings.n_coarse))
-    if not 0 <= n_users <= n_entities:
-        raise SpecError(f"n_users must be in [0, N = {n_entities}], got {n_users}")
-
-
-def _require_table(name: str, table: FloatArray, n_rows: int, settings: Settings) -> None:
-    require_shape(name, table, (n_rows, settings.dim))
-    require_finite(name, table)
-
-
-def _require_columns(entities: FloatArray, table: FloatArray) -> None:
-    require_finite("entities", entities)
-    require_shape("table to invert", table, (len(table), entities.shape[1]))

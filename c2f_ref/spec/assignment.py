@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from .notation import Float64Array, IntArray, Settings, SpecError, require_finite, require_indices, require_shape
+from .notation import (
+    Float64Array,
+    IntArray,
+    Settings,
+    SpecError,
+    require_finite,
+    require_indices,
+    require_propagated,
+    require_shape,
+)
 
 
 def top_columns(values: Float64Array, k: int) -> IntArray:
@@ -138,7 +147,7 @@ def refresh_coarse(
     Errors: SpecError for values that are not finite, tables with different numbers of columns, or t > C.
     Source: coarse stage, step 7; Liang et al., SIGIR 2024.
     """
-    _require_propagated(entities, coarse)
+    require_propagated(entities, coarse)
     return keep_top(entities @ pseudo_inverse(coarse, pinv_rtol), coarse_per_entity)
 
 
@@ -154,13 +163,7 @@ def refresh_fine(
     Errors: SpecError for values that are not finite, tables with different numbers of columns, or fine_per_coarse > F.
     Source: fine stage, step 7.
     """
-    _require_propagated(entities, coarse, fine)
+    require_propagated(entities, coarse, fine)
     coarse_use = entities @ pseudo_inverse(coarse, pinv_rtol)
     fine_use = entities @ pseudo_inverse(fine, pinv_rtol)
     return keep_top(softmax_rows(coarse_use.T @ fine_use), fine_per_coarse)
-
-
-def _require_propagated(entities: Float64Array, *tables: Float64Array) -> None:
-    require_finite("entities", entities)
-    for table in tables:
-        require_shape("table to invert", table, (len(table), entities.shape[1]))

@@ -26,7 +26,7 @@ from .embeddings import (
 )
 from .graph import expand_coarse, expand_fine
 from .loss import bpr_loss, bpr_loss_vjp, ego_penalty, ego_penalty_vjp, score_pairs, score_pairs_vjp
-from .notation import Float64Array, Settings, SpecError, Triples, require_finite, require_indices, require_shape
+from .notation import Float64Array, Settings, Triples, require_batch, require_finite, require_shape, require_sizes, require_table
 from .optimise import adam_step
 from .propagation import propagate_coarse, propagate_coarse_vjp, propagate_fine, propagate_fine_vjp
 from .ranking import rank_items
@@ -83,7 +83,7 @@ def prepare_coarse(
     Errors: SpecError for sizes that do not fit or values that are not finite.
     Source: coarse stage, step 2.
     """
-    _require_sizes(norm_adjacency, coarse_assignment, n_users, settings)
+    require_sizes(norm_adjacency, coarse_assignment, n_users, settings)
     return CoarsePlan(expand_coarse(norm_adjacency, coarse_assignment), coarse_assignment.copy(), n_users, settings)
 
 
@@ -94,7 +94,7 @@ def embed_coarse(plan: CoarsePlan, coarse: Float64Array) -> tuple[Float64Array, 
     Errors: SpecError for a wrong shape or values that are not finite.
     Source: coarse stage, step 3.
     """
-    _require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
+    require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
     ego = ego_embed(plan.coarse_assignment, coarse)
     return propagate_coarse(plan.graph, plan.settings.n_layers, ego, coarse)
 
@@ -110,7 +110,7 @@ def coarse_loss_and_grad(
     Source: coarse stage, steps 3 to 5.
     """
     graph, coarse_assignment, n_users, settings = plan
-    _require_batch(coarse_assignment.shape[0], n_users, bias, triples)
+    require_batch(coarse_assignment.shape[0], n_users, bias, triples)
     entities, propagated_coarse = embed_coarse(plan, coarse)
     ego = ego_embed(coarse_assignment, coarse)
     ranking_loss, grad_entities, grad_bias = _ranking_loss_and_grad(entities, bias, n_users, triples)
@@ -135,7 +135,7 @@ def prepare_fine(
     Errors: SpecError for sizes that do not fit or values that are not finite.
     Source: fine stage, step 4.
     """
-    _require_sizes(norm_adjacency, coarse_assignment, n_users, settings)
+    require_sizes(norm_adjacency, coarse_assignment, n_users, settings)
     require_shape("fine_assignment", fine_assignment, (settings.n_coarse, settings.n_fine))
     graph = expand_fine(norm_adjacency, coarse_assignment, fine_assignment)
     return FinePlan(graph, coarse_assignment.copy(), fine_assignment.copy(), n_users, settings)
@@ -152,8 +152,8 @@ def embed_fine(plan: FinePlan, coarse: Float64Array, fine: Float64Array) -> tupl
     Source: fine stage, steps 5 and 6.
     """
     graph, coarse_assignment, fine_assignment, _, settings = plan
-    _require_table("coarse", coarse, settings.n_coarse, settings)
-    _require_table("fine", fine, settings.n_fine, settings)
+    require_table("coarse", coarse, settings.n_coarse, settings)
+    require_table("fine", fine, settings.n_fine, settings)
     return propagate_fine(
         graph,
         coarse_assignment,
@@ -178,7 +178,7 @@ def fine_loss_and_grad(
     Source: fine stage, steps 5 to 7.
     """
     graph, coarse_assignment, fine_assignment, n_users, settings = plan
-    _require_batch(coarse_assignment.shape[0], n_users, bias, triples)
+    require_batch(coarse_assignment.shape[0], n_users, bias, triples)
     entities, propagated_coarse, propagated_fine = embed_fine(plan, coarse, fine)
     ego = ego_embed(coarse_assignment, coarse)
     ranking_loss, grad_entities, grad_bias = _ranking_loss_and_grad(entities, bias, n_users, triples)
@@ -215,24 +215,3 @@ def _ranking_loss_and_grad(
     loss = bpr_loss(positive_scores, negative_scores)
     require_finite("loss", loss)  # finite tables can still overflow in a product
     return loss, from_positive[0] + from_negative[0], from_positive[1] + from_negative[1]
-
-
-def _require_sizes(norm_adjacency: sparse.csr_array, coarse_assignment: sparse.csr_array, n_users: int, settings: Settings) -> None:
-    n_entities = norm_adjacency.shape[0]
-    require_shape("coarse_assignment", coarse_assignment, (n_entities, settings.n_coarse))
-    if not 0 <= n_users <= n_entities:
-        raise SpecError(f"n_users must be in [0, N = {n_entities}], got {n_users}")
-
-
-def _require_table(name: str, table: Float64Array, n_rows: int, settings: Settings) -> None:
-    require_shape(name, table, (n_rows, settings.dim))
-    require_finite(name, table)
-
-
-def _require_batch(n_entities: int, n_users: int, bias: Float64Array, triples: Triples) -> None:
-    require_shape("bias", bias, (n_entities,))
-    require_finite("bias", bias)
-    require_indices("users", triples.users, n_users)
-    for name in ("positives", "negatives"):
-        require_shape(name, getattr(triples, name), triples.users.shape)
-        require_indices(name, getattr(triples, name), n_entities - n_users)

@@ -141,6 +141,37 @@ def require_indices(name: str, indices: npt.ArrayLike, size: int) -> None:
         raise SpecError(f"{name} must be in [0, {size}), got {indices.min()} to {indices.max()}")
 
 
+def require_sizes(norm_adjacency: sparse.csr_array, coarse_assignment: sparse.csr_array, n_users: int, settings: Settings) -> None:
+    """Raise SpecError unless A (N, N) and S_c (N, C) belong together and U is at most N."""
+    n_entities = norm_adjacency.shape[0]
+    require_shape("coarse_assignment", coarse_assignment, (n_entities, settings.n_coarse))
+    if not 0 <= n_users <= n_entities:
+        raise SpecError(f"n_users must be in [0, N = {n_entities}], got {n_users}")
+
+
+def require_table(name: str, table: Float64Array, n_rows: int, settings: Settings) -> None:
+    """Raise SpecError unless `table` is (n_rows, D) and finite."""
+    require_shape(name, table, (n_rows, settings.dim))
+    require_finite(name, table)
+
+
+def require_batch(n_entities: int, n_users: int, bias: Float64Array, triples: Triples) -> None:
+    """Raise SpecError unless b is (N,) and finite, and the triples are of one length and in range."""
+    require_shape("bias", bias, (n_entities,))
+    require_finite("bias", bias)
+    require_indices("users", triples.users, n_users)
+    for name in ("positives", "negatives"):
+        require_shape(name, getattr(triples, name), triples.users.shape)
+        require_indices(name, getattr(triples, name), n_entities - n_users)
+
+
+def require_propagated(entities: Float64Array, *tables: Float64Array) -> None:
+    """Raise SpecError unless the entities are finite and every table has as many columns."""
+    require_finite("entities", entities)
+    for table in tables:
+        require_shape("table to invert", table, (len(table), entities.shape[1]))
+
+
 def _require_types(settings: Settings) -> None:
     """Numbers of the declared kind; NumPy's numbers become Python's, so that settings can be written as JSON."""
     for field in fields(settings):

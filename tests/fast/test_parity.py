@@ -21,7 +21,7 @@ from scipy import sparse
 from support.agreement import assert_close, same_bits
 from support.strategies import models
 
-import c2f_ref.fast.model
+import c2f_ref.fast.assignment
 import c2f_ref.fast.plan
 from c2f_ref import conformance, fast, spec
 from c2f_ref.fast import kernels
@@ -236,7 +236,7 @@ def test_a_refresh_in_blocks_is_that_of_the_specification(seed: int) -> None:
     rng = np.random.default_rng(seed)
     entities, coarse = rng.standard_normal((37, 6)), rng.standard_normal((5, 6))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(c2f_ref.fast.model, "ROWS_PER_BLOCK", 8)
+        patch.setattr(c2f_ref.fast.assignment, "ROWS_PER_BLOCK", 8)
         for k in (0, 1, 3, 5):
             got, expected = (ops.refresh_coarse(entities, coarse, k) for ops in (fast, spec))
             assert np.array_equal(got.indices, expected.indices)

@@ -1,0 +1,40 @@
+"""Ranking in blocks of users."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+from ..spec import IntArray, SpecError
+from ..spec.notation import require_finite, require_indices, require_shape, stored_pairs
+from . import kernels
+from .plan import FloatArray
+
+USERS_PER_BLOCK = 512
+
+
+def rank_items(
+    entities: FloatArray, bias: FloatArray, n_users: int, users: IntArray, seen: sparse.csr_array, k: int
+) -> tuple[IntArray, FloatArray]:
+    """As `c2f_ref.spec.rank_items`."""
+    require_shape("bias", bias, (len(entities),))
+    require_shape("seen", seen, (n_users, len(entities) - n_users))
+    require_finite("entities", entities)
+    require_finite("bias", bias)
+    require_indices("users", users, n_users)
+    if k < 0:
+        raise SpecError(f"k must be at least 0, got {k}")
+    seen = stored_pairs(seen)
+    items = np.empty((users.size, k), dtype=np.int64)
+    best = np.empty((users.size, k), dtype=entities.dtype)
+    table, item_bias = np.ascontiguousarray(entities[n_users:].T), bias[n_users:].astype(entities.dtype)
+    for start in range(0, users.size, USERS_PER_BLOCK):
+        block = slice(start, start + USERS_PER_BLOCK)
+        scores = entities[users[block]] @ table
+        scores += item_bias
+        kernels.mask_rows(scores, users[block], seen.indices, seen.indptr)
+        if k:
+            kernels.top_of_rows(scores, k, items[block])
+            best[block] = np.take_along_axis(scores, np.maximum(items[block], 0), axis=1) if scores.shape[1] else -np.inf
+    best[items < 0] = -np.inf
+    return items, best
