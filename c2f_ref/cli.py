@@ -20,13 +20,12 @@ from .baselines import rank_by_item_filter, rank_by_popularity
 from .bundle import BundleError, Model, load_model, save_model
 from .conformance import ModuleLoadError, VectorError, load_module, run
 from .interactions import DataError, Split, planted, read_split, split_ratio
+from .progress import ProgressLine
 from .spec import Settings, SettingsError, SpecError, mean_metrics
 from .tables import metric_columns, text_table
 from .training import (
     DEMO_SETTINGS,
     RECIPES,
-    Evaluation,
-    Progress,
     embed_model,
     evaluate_model,
     to_model,
@@ -36,8 +35,6 @@ from .training import (
 
 DEMO_KS = (5, 10, 20)
 PARTITIONERS = {"own": spec.partition, "metis": spec.metis_partition}
-PROGRESS_SECONDS = 0.2
-START_OF_LINE = "\r\x1b[K"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +57,7 @@ def _demo(options: argparse.Namespace) -> int:
     split = split_ratio(planted(rng=np.random.default_rng(options.seed)), valid=0.2, test=0.3, seed=options.seed)
     settings, recipe = DEMO_SETTINGS, RECIPES["demo"]
     print(f"planted data, seed {options.seed}: {split.describe()}")
-    progress = _ProgressLine()
+    progress = ProgressLine()
     coarse, fine = train(split, settings, recipe, seed=options.seed, on_evaluation=progress.evaluated, on_step=progress.stepped)
     progress.close()
     assert fine is not None
@@ -91,7 +88,7 @@ def _train(options: argparse.Namespace) -> int:
     split = read_split(options.data, split_file=options.split, seed=options.split_seed)
     settings, recipe = with_overrides(Settings(), RECIPES[options.recipe], options.set)
     print(split.describe(), file=sys.stderr)
-    progress = _ProgressLine()
+    progress = ProgressLine()
     coarse, fine = train(
         split,
         settings,
@@ -191,50 +188,6 @@ def _stored(model: Model) -> str:
         f"the tables alone are {100 * tables / full:.1f} % of one vector per entity ({full:,} floats), everything is "
         f"{100 * sum(terms.values()) / full:.1f} %; inference also holds the {model.seen.nnz:,} training pairs"
     )
-
-
-class _ProgressLine:
-    """Progress on stderr: one line that is written over on a terminal, a line per evaluation elsewhere."""
-
-    def __init__(self) -> None:
-        self.live = sys.stderr.isatty()
-        self.last = 0.0
-
-    def stepped(self, progress: Progress) -> None:
-        """Show how far training is, a few times a second."""
-        now = time.perf_counter()
-        if self.live and now - self.last >= PROGRESS_SECONDS:
-            self.last = now
-            sys.stderr.write(f"{START_OF_LINE}{_where(progress)}, loss {progress.loss:.4f}, {_pace(progress)}")
-            sys.stderr.flush()
-
-    def evaluated(self, evaluation: Evaluation) -> None:
-        """Say what an evaluation found."""
-        loss = "untrained" if evaluation.loss is None else f"loss {evaluation.loss:.4f}, {_pace(evaluation)}"
-        best = " (best)" if evaluation.is_best else ""
-        start = START_OF_LINE if self.live else ""
-        sys.stderr.write(f"{start}{_where(evaluation)}: validation NDCG {evaluation.ndcg:.4f}{best}, {loss}\n")
-        sys.stderr.flush()
-
-    def close(self) -> None:
-        """Leave the terminal on a fresh line."""
-        if self.live:
-            sys.stderr.write(START_OF_LINE)
-
-
-def _where(told: Progress | Evaluation) -> str:
-    return f"{told.stage} phase {told.phase}, epoch {told.epoch}, step {told.n_steps}"
-
-
-def _pace(told: Progress | Evaluation) -> str:
-    rate = told.n_steps / told.seconds
-    return f"{rate:.1f} steps/s, at most {_duration((told.max_steps - told.n_steps) / rate)} left"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -32,7 +32,8 @@ FLOORS = {
     "baselines": {"spec", "interactions", "bundle"},
     "training": {"spec", "interactions", "bundle"},
     "plots": {"spec", "interactions", "bundle", "training"},
-    "cli": {"spec", "interactions", "bundle", "conformance", "baselines", "training", "plots", "tables"},
+    "progress": {"training"},
+    "cli": {"progress", "spec", "interactions", "bundle", "conformance", "baselines", "training", "plots", "tables"},
     "__main__": {"cli"},
     "__init__": set(),
 }

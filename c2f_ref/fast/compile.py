@@ -14,12 +14,12 @@ span = numba.prange
 
 
 def kernel(*, parallel: bool = False) -> Callable[[Function], Function]:
-    """Compile a function of plain arrays, without fast-math and without bounds checks, and keep the code in the cache.
+    """Compile a function of plain arrays, in IEEE arithmetic as written, without bounds checks, kept in the cache.
 
     Edge: NUMBA_DISABLE_JIT=1 leaves it as it is, plain Python; NUMBA_BOUNDSCHECK=1 adds the checks.
     """
 
     def compiled(function: Function) -> Function:
-        return cast(Function, numba.njit(parallel=parallel, cache=True, fastmath=False, error_model="numpy")(function))
+        return cast(Function, numba.njit(parallel=parallel, cache=True, error_model="numpy")(function))
 
     return compiled

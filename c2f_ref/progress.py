@@ -1,0 +1,55 @@
+"""How far training is, told on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from .training import Evaluation, Progress
+
+SECONDS_BETWEEN = 0.2
+START_OF_LINE = "\r\x1b[K"
+
+
+class ProgressLine:
+    """Progress on stderr: one line that is written over on a terminal, a line per evaluation elsewhere."""
+
+    def __init__(self) -> None:
+        self.live = sys.stderr.isatty()
+        self.last = 0.0
+
+    def stepped(self, progress: Progress) -> None:
+        """Show how far training is, a few times a second."""
+        now = time.perf_counter()
+        if self.live and now - self.last >= SECONDS_BETWEEN:
+            self.last = now
+            sys.stderr.write(f"{START_OF_LINE}{_where(progress)}, loss {progress.loss:.4f}, {_pace(progress)}")
+            sys.stderr.flush()
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """Say what an evaluation found."""
+        loss = "untrained" if evaluation.loss is None else f"loss {evaluation.loss:.4f}, {_pace(evaluation)}"
+        best = " (best)" if evaluation.is_best else ""
+        start = START_OF_LINE if self.live else ""
+        sys.stderr.write(f"{start}{_where(evaluation)}: validation NDCG {evaluation.ndcg:.4f}{best}, {loss}\n")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """Leave the terminal on a fresh line."""
+        if self.live:
+            sys.stderr.write(START_OF_LINE)
+
+
+def _where(told: Progress | Evaluation) -> str:
+    return f"{told.stage} phase {told.phase}, epoch {told.epoch}, step {told.n_steps}"
+
+
+def _pace(told: Progress | Evaluation) -> str:
+    rate = told.n_steps / told.seconds
+    return f"{rate:.1f} steps/s, at most {_duration((told.max_steps - told.n_steps) / rate)} left"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
