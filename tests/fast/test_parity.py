@@ -204,13 +204,37 @@ def test_float32_tables_give_float32_results_near_the_specification(model: Any) 
 
 @given(models())
 def test_results_belong_to_the_caller(model: Any) -> None:
-    """A later call on the same plan changes nothing that an earlier one gave."""
-    plan = fast.prepare_fine(model.norm_adjacency, model.coarse_assignment, model.fine_assignment, model.n_users, model.settings)
-    first = fast.embed_fine(plan, model.coarse, model.fine), fast.fine_loss_and_grad(plan, *tables(model), model.triples)
-    kept = [np.array(array) for result in first for array in result]
-    fast.embed_fine(plan, -model.coarse, 2 * model.fine)
-    fast.fine_loss_and_grad(plan, -model.coarse, 2 * model.fine, model.bias + 1, model.triples)
-    assert same_bits(tuple(np.asarray(array) for result in first for array in result), tuple(kept))
+    """Later calls on the same plans change nothing that earlier ones gave."""
+    adjacency, n_users, settings = model.norm_adjacency, model.n_users, model.settings
+    coarse_plan = fast.prepare_coarse(adjacency, model.coarse_assignment, n_users, settings)
+    fine_plan = fast.prepare_fine(adjacency, model.coarse_assignment, model.fine_assignment, n_users, settings)
+
+    def results(coarse: Any, fine: Any, bias: Any) -> tuple[Any, ...]:
+        return (
+            *fast.embed_coarse(coarse_plan, coarse),
+            *fast.coarse_loss_and_grad(coarse_plan, coarse, bias, model.triples),
+            *fast.embed_fine(fine_plan, coarse, fine),
+            *fast.fine_loss_and_grad(fine_plan, coarse, fine, bias, model.triples),
+        )
+
+    first = results(*tables(model))
+    kept = tuple(np.array(array) for array in first)
+    results(-model.coarse, 2 * model.fine, model.bias + 1)
+    assert same_bits(tuple(np.asarray(array) for array in first), kept)
+
+
+@given(models())
+def test_a_plan_takes_over_from_one_of_the_same_adjacency_and_from_no_other(model: Any) -> None:
+    """Twice the adjacency is another graph once it is expanded; what was kept for the first must not serve it."""
+    n_users, settings = model.n_users, model.settings
+    plan = fast.prepare_coarse(model.norm_adjacency, model.coarse_assignment, n_users, settings)
+    again = fast.prepare_coarse(model.norm_adjacency, model.coarse_assignment, n_users, settings, plan)
+    assert again.where is plan.where
+    assert again.work is plan.work
+    other = model.norm_adjacency * 2
+    got = fast.embed_coarse(fast.prepare_coarse(other, model.coarse_assignment, n_users, settings, plan), model.coarse)
+    expected = spec.embed_coarse(spec.prepare_coarse(other, model.coarse_assignment, n_users, settings), model.coarse)
+    assert_close(got, expected)
 
 
 def tables(model: Any) -> tuple[Any, Any, Any]:
