@@ -25,15 +25,18 @@ SPEC_ORDER = [
 FLOORS = {
     "files": set(),
     "tables": set(),
+    "threads": set(),
+    "container": {"files"},
     "interactions": {"files"},
-    "fast": {"spec"},
-    "bundle": {"spec", "files"},
+    "fast": {"spec", "threads"},
+    "bundle": {"spec", "container"},
     "conformance": {"spec"},
-    "baselines": {"spec", "interactions", "bundle"},
-    "training": {"spec", "interactions", "bundle"},
+    "baselines": {"spec", "interactions", "bundle", "training"},
+    "training": {"spec", "fast", "interactions", "bundle", "container", "threads"},
     "plots": {"spec", "interactions", "bundle", "training"},
     "progress": {"training"},
-    "cli": {"progress", "spec", "interactions", "bundle", "conformance", "baselines", "training", "plots", "tables"},
+    "demo": {"progress", "spec", "interactions", "bundle", "baselines", "training", "plots", "tables"},
+    "cli": {"demo", "progress", "spec", "interactions", "bundle", "container", "conformance", "training", "tables", "threads"},
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -64,7 +67,7 @@ def room_of(path: Path) -> str:
 
 
 def ours(path: Path) -> set[str]:
-    return {name.split(".")[1] for name in imports(path) if name.startswith("c2f_ref.")}
+    return {name.split(".")[1] for name in imports(path) if name.startswith("c2f_ref.")} - {"__version__"}
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))

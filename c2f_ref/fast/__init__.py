@@ -1,8 +1,9 @@
 """`c2f_ref.spec` for speed: the same names and parameters, float32 or float64.
 
-Read in this order: `compile` (one policy), `kernels` (loops over plain arrays), `plan` (what is kept, and in which order),
-`model`, `assignment` and `ranking` (the contract). Every other name is the specification's own: it is not worth compiling, or
-fast enough as it stands.
+Read in this order: `compile` (one policy), `kernels` (loops over plain arrays), `blocks` (work that threads share), `plan` (what is
+kept, and in which order), `graph`, `primitives`, `assignment`, `sampling`, `optimise`, `ranking` (functions of the specification by
+name), `model` (the contract, fused and on a plan). Every other name is the specification's own: it is not worth compiling, or fast
+enough as it stands.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from .. import spec
-from .assignment import refresh_coarse
+from .assignment import keep_top, refresh_coarse, refresh_fine, top_columns
+from .graph import expand_coarse, expand_fine
 from .model import (
     coarse_loss_and_grad,
     embed_coarse,
@@ -19,20 +21,55 @@ from .model import (
     prepare_coarse,
     prepare_fine,
 )
+from .optimise import adam_step
 from .plan import CoarsePlan, FinePlan
+from .primitives import (
+    bridge,
+    bridge_vjp,
+    compose,
+    compose_vjp,
+    propagate_coarse,
+    propagate_coarse_vjp,
+    propagate_fine,
+    propagate_fine_vjp,
+    score_pairs,
+    score_pairs_vjp,
+    soft_threshold,
+    soft_threshold_vjp,
+)
 from .ranking import rank_items
+from .sampling import sample_triples
 
 __all__ = [
     "CoarsePlan",
     "FinePlan",
+    "adam_step",
+    "bridge",
+    "bridge_vjp",
     "coarse_loss_and_grad",
+    "compose",
+    "compose_vjp",
     "embed_coarse",
     "embed_fine",
+    "expand_coarse",
+    "expand_fine",
     "fine_loss_and_grad",
+    "keep_top",
     "prepare_coarse",
     "prepare_fine",
+    "propagate_coarse",
+    "propagate_coarse_vjp",
+    "propagate_fine",
+    "propagate_fine_vjp",
     "rank_items",
     "refresh_coarse",
+    "refresh_fine",
+    "sample_triples",
+    "score_pairs",
+    "score_pairs_vjp",
+    "soft_threshold",
+    "soft_threshold_vjp",
+    "top_columns",
 ]
 
 

@@ -6,20 +6,54 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 span = numba.prange
 """`range` whose turns threads may share; a turn writes only to rows of its own, so any number of threads gives the same bits."""
 
+CACHE_LINE = 64
+"""Bytes that memory moves at a time."""
 
-def kernel(*, parallel: bool = False) -> Callable[[Function], Function]:
+
+def kernel(*, parallel: bool = False, nogil: bool = False) -> Callable[[Function], Function]:
     """Compile a function of plain arrays, in IEEE arithmetic as written, without bounds checks, kept in the cache.
 
     Edge: NUMBA_DISABLE_JIT=1 leaves it as it is, plain Python; NUMBA_BOUNDSCHECK=1 adds the checks.
     """
 
     def compiled(function: Function) -> Function:
-        return cast(Function, numba.njit(parallel=parallel, cache=True, error_model="numpy")(function))
+        return cast(Function, numba.njit(parallel=parallel, nogil=nogil, cache=True, error_model="numpy")(function))
 
     return compiled
+
+
+@intrinsic
+def _ask_for(_typing: Any, address: Any) -> Any:
+    """Tell the processor that this address will be read soon."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", (byte,), kind)
+        read, keep, data = 0, 3, 1
+        builder.call(prefetch, [builder.inttoptr(arguments[0], byte), *(number(value) for value in (read, keep, data))])
+        return context.get_dummy_value()
+
+    return types.void(types.uintp), build
+
+
+is_compiled = not getattr(numba.config, "DISABLE_JIT", False)
+ask_for: Any = _ask_for
+
+
+@kernel()
+def ask_for_row(table: Any, row: int) -> None:
+    """Tell the processor that this row will be read soon: it is on its way while others are worked on. Changes no result."""
+    if is_compiled:
+        first = table.ctypes.data + row * table.strides[0]
+        for offset in range(0, table.shape[1] * table.itemsize, CACHE_LINE):
+            ask_for(first + offset)

@@ -1,8 +1,12 @@
-"""Compiled loops over plain arrays. A sparse matrix is (data, indices, indptr), SciPy's order; indices may be int32 or int64.
+"""Compiled loops over plain arrays. A sparse matrix is (data, indices, indptr), SciPy's order; indices are int32 or int64.
 
 Rows are the unit of work: one thread sums a row, entry by entry in stored order, into the row itself. Four entries are taken
-in one pass over the row, which is read and written a quarter as often. `blocks` are row numbers that cut a matrix into pieces
-of about equally many entries, see `balanced_blocks`.
+in one pass over the row, which is read and written a quarter as often, and rows that will be needed are asked for early: what
+takes the time is waiting for them. `blocks` are row numbers that cut a matrix into pieces of about equally many entries, see
+`balanced_blocks`.
+
+A step of training reads the propagated rows of its batch alone. Those stand in a compact table; `rows` (R,) are their numbers in
+the graph, `slots` (n,) the way back, with -1 for a row that is not in the batch.
 """
 
 from __future__ import annotations
@@ -11,15 +15,40 @@ from typing import Any
 
 import numpy as np
 
-from .compile import kernel, span
+from .compile import ask_for_row, kernel, span
+
+AHEAD = 12
+"""Entries between asking for a row and using it."""
 
 
-@kernel(parallel=True)
-def add_product(blocks: Any, data: Any, indices: Any, indptr: Any, dense: Any, out: Any) -> None:
+@kernel()
+def add_row(data: Any, indices: Any, start: int, stop: int, dense: Any, target: Any) -> None:
+    """Row target += sum over stored entries [start, stop) of data * dense[index]."""
+    whole = start + (stop - start) // 4 * 4
+    for p in range(start, whole, 4):
+        for q in range(p + AHEAD, min(p + AHEAD + 4, indices.size)):
+            ask_for_row(dense, indices[q])
+        a, b, c, e = data[p], data[p + 1], data[p + 2], data[p + 3]
+        x, y, z, w = dense[indices[p]], dense[indices[p + 1]], dense[indices[p + 2]], dense[indices[p + 3]]
+        for d in range(target.size):
+            target[d] = target[d] + a * x[d] + b * y[d] + c * z[d] + e * w[d]
+    for p in range(whole, stop):
+        if p + AHEAD < indices.size:
+            ask_for_row(dense, indices[p + AHEAD])
+        a = data[p]
+        x = dense[indices[p]]
+        for d in range(target.size):
+            target[d] += a * x[d]
+
+
+def _add_product(blocks: Any, data: Any, indices: Any, indptr: Any, dense: Any, out: Any) -> None:
     """out[r] += sum over stored entries (r, c) of data * dense[c]."""
     for block in span(blocks.size - 1):
         for row in range(blocks[block], blocks[block + 1]):
             add_row(data, indices, indptr[row], indptr[row + 1], dense, out[row])
+
+
+add_product, add_small_product = kernel(parallel=True)(_add_product), kernel()(_add_product)
 
 
 @kernel(parallel=True)
@@ -32,43 +61,78 @@ def put_product(blocks: Any, data: Any, indices: Any, indptr: Any, dense: Any, o
 
 
 @kernel(parallel=True)
-def add_scaled(blocks: Any, layer: Any, total: Any, divisor: Any) -> None:
-    """Sum of layers: total = (total + layer) / divisor; the divisor is 1 for all layers but the last."""
+def add_product_of_rows(blocks: Any, rows: Any, data: Any, indices: Any, indptr: Any, dense: Any, divisor: Any, out: Any) -> None:
+    """out[r] = (out[r] + sum over stored entries (rows[r], c) of data * dense[c]) / divisor; blocks cut the rows of `out`."""
     for block in span(blocks.size - 1):
-        for row in range(blocks[block], blocks[block + 1]):
-            for d in range(layer.shape[1]):
-                total[row, d] = (total[row, d] + layer[row, d]) / divisor
+        for r in range(blocks[block], blocks[block + 1]):
+            add_row(data, indices, indptr[rows[r]], indptr[rows[r] + 1], dense, out[r])
+            for d in range(out.shape[1]):
+                out[r, d] /= divisor
 
 
 @kernel(parallel=True)
-def step_back(blocks: Any, data: Any, indices: Any, indptr: Any, grad: Any, total: Any, out: Any) -> None:
-    """One turn of Horner's rule: out = grad + G total."""
+def sum_layers(rows: Any, layers: Any, out: Any) -> None:
+    """out[r] = sum over layers, from the first, of row rows[r]; layers (L, n, D)."""
+    for r in span(rows.size):
+        out[r] = layers[0, rows[r]]
+        for layer in range(1, layers.shape[0]):
+            for d in range(out.shape[1]):
+                out[r, d] += layers[layer, rows[r], d]
+
+
+@kernel(parallel=True)
+def step_back(blocks: Any, data: Any, indices: Any, indptr: Any, slots: Any, grad: Any, total: Any, out: Any) -> None:
+    """One turn of Horner's rule: out = grad + G total, where `grad` is compact."""
     for block in span(blocks.size - 1):
         for row in range(blocks[block], blocks[block + 1]):
-            out[row] = grad[row]
+            start_row(slots[row], grad, out[row])
             add_row(data, indices, indptr[row], indptr[row + 1], total, out[row])
 
 
+@kernel(parallel=True)
+def first_step_back(blocks: Any, data: Any, indices: Any, indptr: Any, slots: Any, grad: Any, out: Any) -> None:
+    """The first turn of Horner's rule, out = grad + G grad: only entries whose column is in the batch count."""
+    for block in span(blocks.size - 1):
+        longest = 0
+        for row in range(blocks[block], blocks[block + 1]):
+            longest = max(longest, indptr[row + 1] - indptr[row])
+        kept_data, kept_slots = np.empty(longest, dtype=data.dtype), np.empty(longest, dtype=slots.dtype)
+        for row in range(blocks[block], blocks[block + 1]):
+            n_kept = 0
+            for p in range(indptr[row], indptr[row + 1]):
+                if slots[indices[p]] >= 0:
+                    kept_data[n_kept] = data[p]
+                    kept_slots[n_kept] = slots[indices[p]]
+                    n_kept += 1
+            start_row(slots[row], grad, out[row])
+            add_row(kept_data, kept_slots[:n_kept], 0, n_kept, grad, out[row])
+
+
+@kernel(parallel=True)
+def put_rows(slots: Any, compact: Any, out: Any) -> None:
+    """out[row] = compact[slots[row]], or 0 where there is none."""
+    for row in span(slots.size):
+        start_row(slots[row], compact, out[row])
+
+
 @kernel()
-def add_row(data: Any, indices: Any, start: int, stop: int, dense: Any, target: Any) -> None:
-    """Row target += sum over stored entries [start, stop) of data * dense[index]."""
-    whole = start + (stop - start) // 4 * 4
-    for p in range(start, whole, 4):
-        a, b, c, e = data[p], data[p + 1], data[p + 2], data[p + 3]
-        x, y, z, w = dense[indices[p]], dense[indices[p + 1]], dense[indices[p + 2]], dense[indices[p + 3]]
-        for d in range(target.size):
-            target[d] = target[d] + a * x[d] + b * y[d] + c * z[d] + e * w[d]
-    for p in range(whole, stop):
-        a = data[p]
-        x = dense[indices[p]]
-        for d in range(target.size):
-            target[d] += a * x[d]
+def start_row(slot: int, compact: Any, target: Any) -> None:
+    """Row target = compact[slot], or 0 where there is none."""
+    if slot >= 0:
+        target[:] = compact[slot]
+    else:
+        target[:] = 0
 
 
 @kernel(parallel=True)
 def pair_differences(entities: Any, bias: Any, users: Any, positives: Any, negatives: Any, out: Any) -> None:
     """out[t] = s_uj - s_ui of every triple, rows of entities given: H_u . (H_j - H_i) + b_j - b_i."""
     for t in span(users.size):
+        ahead = t + AHEAD // 2
+        if ahead < users.size:
+            ask_for_row(entities, users[ahead])
+            ask_for_row(entities, positives[ahead])
+            ask_for_row(entities, negatives[ahead])
         u, i, j = users[t], positives[t], negatives[t]
         total = bias[j] - bias[i]
         for d in range(entities.shape[1]):
@@ -130,30 +194,31 @@ def pull_back_pairs(
 
 
 @kernel(parallel=True)
-def pull_back_ego(blocks: Any, ego: Any, counts: Any, divisor: Any, weight: Any, grad: Any) -> None:
-    """Gradient of what tanh is taken of, in place: (grad / divisor + weight counts ego) (1 - ego^2); counts (N,) in the batch."""
+def pull_back_ego(blocks: Any, ego: Any, slots: Any, counts: Any, divisor: Any, weight: Any, grad: Any) -> None:
+    """Gradient of what tanh is taken of, in place: (grad / divisor + weight count ego) (1 - ego^2); counts (R,) in the batch."""
     for block in span(blocks.size - 1):
         for row in range(blocks[block], blocks[block + 1]):
-            penalty = weight * counts[row]
+            penalty = weight * (counts[slots[row]] if slots[row] >= 0 else 0)
             for d in range(ego.shape[1]):
                 x = ego[row, d]
                 grad[row, d] = (grad[row, d] / divisor + penalty * x) * (1 - x * x)
 
 
 @kernel(parallel=True)
-def squared_rows(ego: Any, out: Any) -> None:
-    """out[r] = sum of ego[r]^2."""
-    for row in span(ego.shape[0]):
-        total = ego[row, 0] * ego[row, 0]
-        for d in range(1, ego.shape[1]):
-            total += ego[row, d] * ego[row, d]
-        out[row] = total
+def squared_rows(rows: Any, ego: Any, out: Any) -> None:
+    """out[r] = sum of ego[rows[r]]^2."""
+    for r in span(rows.size):
+        row = ego[rows[r]]
+        total = row[0] * row[0]
+        for d in range(1, row.size):
+            total += row[d] * row[d]
+        out[r] = total
 
 
-@kernel(parallel=True)
+@kernel(nogil=True)
 def top_of_rows(values: Any, k: int, columns: Any) -> None:
     """The columns of the k largest entries of every row, largest first, ties to the lowest column; -inf is no candidate, -1."""
-    for row in span(values.shape[0]):
+    for row in range(values.shape[0]):
         best = np.full(k, -np.inf, dtype=values.dtype)
         where = np.full(k, -1, dtype=np.int64)
         for column in range(values.shape[1]):
@@ -169,15 +234,15 @@ def top_of_rows(values: Any, k: int, columns: Any) -> None:
         columns[row] = where
 
 
-@kernel(parallel=True)
+@kernel(nogil=True)
 def mask_rows(values: Any, rows: Any, indices: Any, indptr: Any) -> None:
     """values[b, c] = -inf for every stored column c of row rows[b]."""
-    for b in span(rows.size):
+    for b in range(rows.size):
         for p in range(indptr[rows[b]], indptr[rows[b] + 1]):
             values[b, indices[p]] = -np.inf
 
 
-def balanced_blocks(indptr: Any, n_blocks: int = 256) -> Any:
-    """Row numbers, from 0 to n, that cut n rows into at most `n_blocks` pieces of about equally many entries and rows."""
-    work = indptr + np.arange(indptr.size)
+def balanced_blocks(counts: Any, n_blocks: int = 256) -> Any:
+    """Row numbers, from 0 to n, that cut n rows of so many entries into at most `n_blocks` pieces of about equal work."""
+    work = np.concatenate([[0], np.cumsum(counts + 1)])
     return np.unique(np.searchsorted(work, np.linspace(0, work[-1], n_blocks + 1), side="left")).astype(np.int64)

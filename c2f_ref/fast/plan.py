@@ -21,11 +21,13 @@ FloatArray: TypeAlias = npt.NDArray[Any]
 """float32 or float64."""
 
 ENTITIES_PER_PART = 1024
+SMALL = 2**18
+"""Products of fewer multiplications than this take less time than waking a second thread."""
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """A sparse matrix as the kernels take it: data, int32 or int64 indices, indptr, and rows cut into pieces for threads."""
+    """A sparse matrix as the kernels take it: data, int32 indices, int64 indptr, and rows cut into pieces for threads."""
 
     data: FloatArray
     indices: npt.NDArray[Any]
@@ -37,8 +39,9 @@ class Matrix:
     def of(cls, matrix: sparse.csr_array, dtype: Any) -> Matrix:
         """`matrix` in CSR form with these numbers."""
         matrix = sparse.csr_array(matrix)
-        blocks = kernels.balanced_blocks(matrix.indptr)
-        return cls(np.ascontiguousarray(matrix.data, dtype=dtype), matrix.indices, matrix.indptr, blocks, matrix.shape[0])
+        indices, indptr = matrix.indices.astype(np.int32), matrix.indptr.astype(np.int64)
+        blocks = kernels.balanced_blocks(np.diff(indptr))
+        return cls(np.array(matrix.data, dtype=dtype), indices, indptr, blocks, matrix.shape[0])
 
     @property
     def arrays(self) -> tuple[Any, Any, Any, Any]:
@@ -48,8 +51,15 @@ class Matrix:
     def product(self, dense: FloatArray) -> FloatArray:
         """Matrix times dense (n, D)."""
         out = np.zeros((self.n_rows, dense.shape[1]), dtype=dense.dtype)
-        kernels.add_product(*self.arrays, dense, out)
+        is_small = self.indices.size * dense.shape[1] < SMALL
+        (kernels.add_small_product if is_small else kernels.add_product)(*self.arrays, dense, out)
         return out
+
+    def add_rows(self, rows: IntArray, dense: FloatArray, divisor: int, out: FloatArray) -> None:
+        """Out (R, D) = (out + the product's rows `rows`) / divisor."""
+        blocks = kernels.balanced_blocks(self.indptr[rows + 1] - self.indptr[rows])
+        matrix = self.data, self.indices, self.indptr
+        kernels.add_product_of_rows(blocks, rows, *matrix, dense, dense.dtype.type(divisor), out)
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,9 @@ def locality(norm_adjacency: sparse.csr_array, previous: Locality | None) -> Loc
     n_parts = -(-n_entities // ENTITIES_PER_PART)
     # The numbering changes no result but its rounding, so its seed is no part of a run.
     labels = (
-        partition(norm_adjacency, n_parts, rng=np.random.default_rng(0)) if n_parts > 1 else np.zeros(n_entities, dtype=np.int64)
+        partition(norm_adjacency, n_parts, rng=np.random.default_rng(0), n_sweeps=0)
+        if n_parts > 1
+        else np.zeros(n_entities, dtype=np.int64)
     )
     order = np.argsort(labels, kind="stable")
     place = np.empty_like(order)
@@ -100,11 +112,11 @@ class Workspace:
     def __init__(self) -> None:
         self._arrays: dict[str, FloatArray] = {}
 
-    def get(self, name: str, n_rows: int, dim: int, dtype: Any) -> FloatArray:
-        """The array of this name (n_rows, dim), with whatever was left in it."""
+    def get(self, name: str, shape: tuple[int, ...], dtype: Any) -> FloatArray:
+        """The array of this name and shape, with whatever was left in it."""
         array = self._arrays.get(name)
-        if array is None or array.shape != (n_rows, dim) or array.dtype != dtype:
-            array = self._arrays[name] = np.empty((n_rows, dim), dtype=dtype)
+        if array is None or array.shape != shape or array.dtype != dtype:
+            array = self._arrays[name] = np.empty(shape, dtype=dtype)
         return array
 
 

@@ -1,4 +1,4 @@
-"""Ranking in blocks of users."""
+"""Ranking in blocks of users, which threads share."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from scipy import sparse
 from ..spec import IntArray, SpecError
 from ..spec.notation import require_finite, require_indices, require_shape, stored_pairs
 from . import kernels
+from .blocks import over_blocks
 from .plan import FloatArray
 
-USERS_PER_BLOCK = 512
+USERS_PER_BLOCK = 256
 
 
 def rank_items(
@@ -28,13 +29,15 @@ def rank_items(
     items = np.empty((users.size, k), dtype=np.int64)
     best = np.empty((users.size, k), dtype=entities.dtype)
     table, item_bias = np.ascontiguousarray(entities[n_users:].T), bias[n_users:].astype(entities.dtype)
-    for start in range(0, users.size, USERS_PER_BLOCK):
-        block = slice(start, start + USERS_PER_BLOCK)
+
+    def rank(block: slice) -> None:
         scores = entities[users[block]] @ table
         scores += item_bias
         kernels.mask_rows(scores, users[block], seen.indices, seen.indptr)
         if k:
             kernels.top_of_rows(scores, k, items[block])
             best[block] = np.take_along_axis(scores, np.maximum(items[block], 0), axis=1) if scores.shape[1] else -np.inf
+
+    over_blocks(rank, users.size, USERS_PER_BLOCK)
     best[items < 0] = -np.inf
     return items, best

@@ -17,6 +17,10 @@ change sides back and forth (on Gowalla the parts would be no better than random
 [-heat, heat] with a heat that falls to 0, leads out of the poor solutions in which swaps that only improve get stuck (Gowalla, 300
 parts: .716 of the edges cut instead of .733).
 
+In the end `_refine` lets single vertices move to any part, within 5 % of equal sizes: a random half may move in each sweep,
+those that gain most first, as far as there is room; again with noise that falls to 0. (Gowalla, 300 parts: .691 instead of .715. It
+matters more than it looks: from the better parts, training with S_c fixed reaches a validation NDCG@5 some 10 % higher.)
+
 Sources: gains and swaps, Kernighan and Lin 1970; many swaps at once, recursively, Social Hash Partitioner, Kabiljo et al. 2017;
 falling noise, Johnson et al. 1989. METIS (Karypis and Kumar 1998) coarsens the graph first. Meshes and road maps need that: there,
 these parts are poor. Interaction graphs, with many neighbours and no geography, do not: see the figures in `partition`.
@@ -33,14 +37,18 @@ from .notation import BoolArray, IntArray, SpecError, require_finite, require_in
 
 _N_ROUNDS = 32
 _N_HEATED_ROUNDS = 24
+_N_SWEEPS = 96
+_N_HEATED_SWEEPS = 72
+_SWEEP_HEAT = 8
 
 
-def partition(graph: sparse.csr_array, n_parts: int, *, rng: np.random.Generator) -> IntArray:
-    """Labels of `n_parts` parts, each of floor(N / n_parts) vertices or one more, that cut few edges.
+def partition(graph: sparse.csr_array, n_parts: int, *, rng: np.random.Generator, n_sweeps: int = _N_SWEEPS) -> IntArray:
+    """Labels of `n_parts` parts, of floor(0.95 N / n_parts) to ceil(1.05 N / n_parts) vertices, that cut few edges.
 
     Only the pattern counts: i != j are joined by one edge if (i, j) or (j, i) is stored and not 0. Every decision is made on
     integers, ties go to the lowest index: one seed gives one result, in any storage order, on any machine. The price of equal
-    sizes: a group of vertices that belong together is cut where it is larger than a part.
+    sizes: a group of vertices that belong together is cut where it is larger than a part. Without sweeps of refinement parts
+    have floor(N / n_parts) vertices or one more, and cut more.
     Gowalla (N = 70,839; 810,128 edges), share of edges cut by 300 and by 100 parts: .716 and .582, in 3 and 2 s; METIS, with parts
     3 % above the mean, .701 and .573; random parts .997 and .990. Time grows as edges * log(n_parts).
 
@@ -62,7 +70,7 @@ def partition(graph: sparse.csr_array, n_parts: int, *, rng: np.random.Generator
         halves = np.stack((left_widths, widths - left_widths), axis=1).ravel()
         new_labels = np.cumsum(halves > 0, dtype=np.int64) - 1
         labels, widths = new_labels[2 * labels + ~on_left], halves[halves > 0]
-    return labels
+    return _refine(rows, columns, labels, n_parts, n_sweeps, rng=rng)
 
 
 def metis_partition(graph: sparse.csr_array, n_parts: int, *, rng: np.random.Generator) -> IntArray:
@@ -140,6 +148,40 @@ def _bisect(rows: IntArray, columns: IntArray, blocks: IntArray, n_left: IntArra
     return on_left
 
 
+def _refine(
+    rows: IntArray, columns: IntArray, labels: IntArray, n_parts: int, n_sweeps: int, *, rng: np.random.Generator
+) -> IntArray:
+    """Move single vertices to the parts that hold most of their neighbours, while all sizes stay within 5 % of equal.
+
+    gain of a move = (neighbours in the new part) - (neighbours in the own part)
+    """
+    n_vertices = labels.size
+    least, most = max(1, 95 * n_vertices // (100 * n_parts)), -(-105 * n_vertices // (100 * n_parts))
+    graph = sparse.csr_array((np.ones(rows.size, dtype=np.int64), (rows, columns)), shape=(n_vertices, n_vertices))
+    for sweep in range(n_sweeps if n_parts > 1 else 0):
+        heat = round(_SWEEP_HEAT * max(0.0, 1.0 - sweep / _N_HEATED_SWEEPS))
+        some = np.flatnonzero(rng.integers(2, size=n_vertices))
+        membership = sparse.csr_array((np.ones(n_vertices, dtype=np.int64), labels, np.arange(n_vertices + 1)))
+        neighbours = graph[some] @ membership  # (half of N, n_parts), how many in each part
+        neighbours.sort_indices()
+        owners = np.repeat(np.arange(some.size), np.diff(neighbours.indptr))
+        is_own = neighbours.indices == labels[some][owners]
+        in_own = np.bincount(owners[is_own], weights=neighbours.data[is_own], minlength=some.size).astype(np.int64)
+        gains = neighbours.data - in_own[owners] + rng.integers(heat + 1, size=owners.size)
+        # A vertex tries the part with its highest gain, the first of several.
+        candidates = np.flatnonzero(~is_own & (gains > 0))
+        candidates = candidates[np.lexsort((-gains[candidates], owners[candidates]))]
+        candidates = candidates[np.diff(owners[candidates], prepend=-1) > 0]
+        vertices, targets, gains = some[owners[candidates]], neighbours.indices[candidates], gains[candidates]
+        sizes = np.bincount(labels, minlength=n_parts)
+        entering = _best(targets, gains, most - sizes)
+        vertices, targets, gains = vertices[entering], targets[entering], gains[entering]
+        leaving = _best(labels[vertices], gains, sizes - least)
+        labels = labels.copy()
+        labels[vertices[leaving]] = targets[leaving]
+    return labels
+
+
 def _pair(left: IntArray, right: IntArray, blocks: IntArray, gains: IntArray) -> tuple[IntArray, IntArray]:
     """Pair the i-th best of `left` with the i-th best of `right` in every block; the longer side's surplus is left out.
 
@@ -149,6 +191,15 @@ def _pair(left: IntArray, right: IntArray, blocks: IntArray, gains: IntArray) ->
     left_places, right_places = blocks[left] * len(blocks) + left_ranks, blocks[right] * len(blocks) + right_ranks
     _, at_left, at_right = np.intersect1d(left_places, right_places, assume_unique=True, return_indices=True)
     return left[at_left], right[at_right]
+
+
+def _best(parts: IntArray, gains: IntArray, room: IntArray) -> IntArray:
+    """Which moves have the highest gains in their part, as many as it has room for.
+
+    Shapes: parts, gains (P,), room (n_parts,) -> any length, rising.
+    """
+    order, ranks = _queue(np.arange(parts.size), parts, -gains)
+    return np.sort(order[ranks < room[parts[order]]])
 
 
 def _queue(vertices: IntArray, blocks: IntArray, keys: IntArray) -> tuple[IntArray, IntArray]:

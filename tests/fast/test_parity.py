@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 from support.agreement import assert_close, same_bits
+from support.parity import FLOATS, drawn_matrix, eighths, gamma
 from support.strategies import models
 
 import c2f_ref.fast.assignment
@@ -28,15 +29,7 @@ from c2f_ref.fast import kernels
 from c2f_ref.fast.plan import Matrix
 from c2f_ref.interactions import planted, split_ratio
 from c2f_ref.spec import Settings, SpecError, Triples
-from c2f_ref.training import Recipe, train
-
-FLOATS = (np.float32, np.float64)
-
-
-def gamma(n_roundings: Any, dtype: Any) -> Any:
-    """Higham's bound on the relative error of a sum of products along a path of so many roundings."""
-    unit = np.finfo(dtype).eps / 2
-    return n_roundings * unit / (1 - n_roundings * unit)
+from c2f_ref.training import Recipe, Schedule, train
 
 
 def test_what_is_compiled_is_listed_and_the_rest_is_the_specification() -> None:
@@ -57,16 +50,6 @@ def test_known_answers_of_the_official_code(official_vectors: Path) -> None:
 
 
 # Kernels: exact, then bounded.
-
-
-def eighths(rng: np.random.Generator, *shape: int) -> Any:
-    return rng.integers(-16, 17, size=shape) / 8
-
-
-def drawn_matrix(rng: np.random.Generator, n_rows: int, n_columns: int, values: Any) -> sparse.csr_array:
-    """Rows of every length from none to all, so that each remainder of four entries occurs."""
-    pattern = rng.random((n_rows, n_columns)) < rng.random((n_rows, 1))
-    return sparse.csr_array(np.where(pattern, values(rng, n_rows, n_columns), 0.0))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -93,18 +76,32 @@ def test_a_sparse_product_stays_within_its_bound(dtype: Any, seed: int) -> None:
 @pytest.mark.parametrize("dtype", FLOATS)
 @given(st.integers(0, 2**32 - 1))
 def test_layers_and_steps_back_of_eighths_are_exact(dtype: Any, seed: int) -> None:
+    """19 nodes of which from none to all are in the batch, in any order; a batch's gradient is compact."""
     rng = np.random.default_rng(seed)
     matrix = drawn_matrix(rng, 19, 19, eighths)
-    nodes, total = eighths(rng, 19, 3).astype(dtype), eighths(rng, 19, 3).astype(dtype)
-    own = Matrix.of(matrix, dtype)
-    layer, back = np.full_like(nodes, 7), np.full_like(nodes, 7)
-    kernels.put_product(*own.arrays, nodes, layer)
-    kernels.step_back(*own.arrays, nodes, total, back)
-    assert same_bits(layer, (matrix.toarray() @ nodes).astype(dtype))
-    assert same_bits(back, (nodes + matrix.toarray() @ total).astype(dtype))
-    summed = total.copy()
-    kernels.add_scaled(own.blocks, layer, summed, dtype(4))
-    assert same_bits(summed, ((total + layer) / 4).astype(dtype))
+    own, dense = Matrix.of(matrix, dtype), matrix.toarray()
+    rows = rng.permutation(19)[: rng.integers(20)]
+    slots = np.full(19, -1)
+    slots[rows] = np.arange(rows.size)
+    layers, grad = eighths(rng, 3, 19, 3).astype(dtype), eighths(rng, rows.size, 3).astype(dtype)
+    full_grad = np.zeros((19, 3))
+    full_grad[rows] = grad
+    out = np.full((19, 3), 7, dtype=dtype)
+
+    kernels.put_product(*own.arrays, layers[0], out)
+    assert same_bits(out, (dense @ layers[0]).astype(dtype))
+    kernels.step_back(*own.arrays, slots, grad, layers[0], out)
+    assert same_bits(out, (full_grad + dense @ layers[0]).astype(dtype))
+    kernels.first_step_back(*own.arrays, slots, grad, out)
+    assert same_bits(out, (full_grad + dense @ full_grad).astype(dtype))
+    kernels.put_rows(slots, grad, out)
+    assert same_bits(out, full_grad.astype(dtype))
+
+    mean = np.full((rows.size, 3), 7, dtype=dtype)
+    kernels.sum_layers(rows, layers, mean)
+    assert same_bits(mean, layers.sum(axis=0)[rows])
+    own.add_rows(rows, layers[2], 4, mean)
+    assert same_bits(mean, ((layers.sum(axis=0) + dense @ layers[2]) / 4)[rows].astype(dtype))
 
 
 def drawn_pairs(rng: np.random.Generator, values: Any, dtype: Any) -> tuple[Any, ...]:
@@ -302,7 +299,10 @@ def test_training_gives_the_same_bytes_for_one_thread_and_for_two() -> None:
         planted(n_users=60, n_items=50, n_groups=2, pairs_per_user=9, rng=np.random.default_rng(0)), valid=0.2, test=0.2, seed=0
     )
     settings = Settings(n_coarse=6, n_fine=4, dim=5, n_layers=2)
-    recipe = Recipe(coarse_batch=128, coarse_lr=0.05, fine_batch=96, fine_lr=0.04, evaluate_every=2, patience=2, max_epochs=30)
+    recipe = Recipe(
+        coarse=Schedule(batch=128, lr=0.05, evaluate_every=2, patience=2, max_epochs=30),
+        fine=Schedule(batch=96, lr=0.04, evaluate_every=2, patience=2, max_epochs=30),
+    )
     results = []
     for n_threads in (1, 2):
         before = numba.get_num_threads()

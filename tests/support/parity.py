@@ -1,0 +1,70 @@
+"""What holds one implementation against another: inputs on which nothing rounds, and a bound on what rounding can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+from scipy import sparse
+
+FLOATS = (np.float32, np.float64)
+
+
+def gamma(n_roundings: Any, dtype: Any) -> Any:
+    """Higham's bound on the relative error of a sum of products along a path of so many roundings."""
+    unit = np.finfo(dtype).eps / 2
+    return n_roundings * unit / (1 - n_roundings * unit)
+
+
+def eighths(rng: np.random.Generator, *shape: int) -> Any:
+    """Multiples of 1/8 in [-2, 2]."""
+    return rng.integers(-16, 17, size=shape) / 8
+
+
+def small_eighths(rng: np.random.Generator, *shape: int) -> Any:
+    """Multiples of 1/8 in [-1/4, 1/4], for what multiplies many of them."""
+    return rng.integers(-2, 3, size=shape) / 8
+
+
+def singles(rng: np.random.Generator, *shape: int) -> Any:
+    """Normal numbers that float32 holds: given to an implementation in either type they are the same numbers."""
+    return rng.standard_normal(shape).astype(np.float32).astype(np.float64)
+
+
+def drawn_matrix(rng: np.random.Generator, n_rows: int, n_columns: int, values: Any) -> sparse.csr_array:
+    """Rows of every length from none to all, so that each remainder of four entries occurs."""
+    pattern = rng.random((n_rows, n_columns)) < rng.random((n_rows, 1))
+    return sparse.csr_array(np.where(pattern, values(rng, n_rows, n_columns), 0.0))
+
+
+def longest_row(matrix: sparse.sparray) -> int:
+    """Stored entries of the row that has most."""
+    return int(np.diff(sparse.csr_array(matrix).indptr).max(initial=0))
+
+
+def assert_within(actual: Any, expected: Any, n_roundings: int, terms: Any) -> None:
+    """|actual - expected| <= (gamma(k) in the type of `actual` + gamma(k) in float64) terms: both sides round.
+
+    `terms` is the formula with every term made positive. Where that is 0, only what is expected will do.
+    """
+    bound = (gamma(n_roundings, np.asarray(actual).dtype) + gamma(n_roundings, np.float64)) * terms
+    assert np.shape(actual) == np.shape(expected) == np.shape(bound)
+    errors = np.abs(np.asarray(actual, dtype=np.float64) - expected)
+    assert (errors <= bound).all(), f"off by {errors.max()!r}, allowed there {np.ravel(bound)[errors.argmax()]!r}"
+
+
+@contextmanager
+def threads(n_threads: int) -> Iterator[None]:
+    """So many threads for compiled loops; a machine that has not as many skips the test."""
+    if n_threads > numba.config.NUMBA_NUM_THREADS:
+        pytest.skip(f"compiled loops have {numba.config.NUMBA_NUM_THREADS} threads here, {n_threads} are needed")
+    before = numba.get_num_threads()
+    numba.set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
