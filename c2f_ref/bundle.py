@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from .files import replacing
+from .container import BundleError, read_container, write_container
 from .spec.embeddings import soft_threshold
 from .spec.notation import Float64Array, Settings, SpecError
 
 FORMAT = "c2f-ref model 1"
-SPARSE = ("seen", "coarse_assignment", "fine_assignment")
 DENSE = ("user_ids", "item_ids", "bias", "coarse", "fine")
-
-
-class BundleError(ValueError):
-    """A model file that cannot be read or is not a model: which file, which member, and what was expected."""
+SPARSE = ("seen", "coarse_assignment", "fine_assignment")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +26,7 @@ class Model:
 
     Shapes: user_ids (U,), item_ids (I,), seen (U, I), bias (N,), coarse (C, D), coarse_assignment (N, C), fine (F, D),
     fine_assignment (C, F).
-    Edge: a model of the coarse stage alone has no fine table and no fine assignment.
+    Edge: a model of the coarse stage alone has no fine table and no fine assignment. What was computed in float32 is kept so.
     Errors: SpecError for parts whose sizes do not fit together.
     """
 
@@ -87,25 +80,26 @@ class Model:
             terms["fine_assignment"] = int(self.fine_assignment.nnz)
         return terms
 
+    def describe_stored(self) -> str:
+        """`stored_floats` in words, beside one vector per entity."""
+        terms = self.stored_floats()
+        tables, everything = terms["coarse"] + terms.get("fine", 0), sum(terms.values())
+        full = (self.n_users + self.n_items) * self.settings.dim
+        return (
+            f"{everything:,} floats stored ({', '.join(f'{name} {count:,}' for name, count in terms.items())}), "
+            f"{4 * everything:,} bytes in float32;\n"
+            f"the tables alone are {100 * tables / full:.1f} % of one vector per entity ({full:,} floats), everything is "
+            f"{100 * everything / full:.1f} %; inference also holds the {self.seen.nnz:,} training pairs"
+        )
+
 
 def save_model(path: str | PathLike[str], model: Model) -> None:
     """Write `model` to `path`: all of it, or nothing and the old file stays.
 
     Errors: OSError where the folder cannot be written.
     """
-    header = {"format": FORMAT, "settings": asdict(model.settings), "provenance": dict(model.provenance)}
-    arrays: dict[str, npt.NDArray[Any]] = {"header": np.array(json.dumps(header, sort_keys=True))}
-    for name in DENSE:
-        if getattr(model, name) is not None:
-            arrays[name] = getattr(model, name)
-    for name in SPARSE:
-        matrix = getattr(model, name)
-        if matrix is not None:
-            for part in ("data", "indices", "indptr"):
-                arrays[f"{name}.{part}"] = getattr(matrix, part)
-            arrays[f"{name}.shape"] = np.array(matrix.shape)
-    with replacing(path) as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+    header = {"settings": asdict(model.settings), "provenance": dict(model.provenance)}
+    write_container(path, FORMAT, header, {name: getattr(model, name) for name in (*DENSE, *SPARSE)})
 
 
 def load_model(path: str | PathLike[str]) -> Model:
@@ -113,40 +107,17 @@ def load_model(path: str | PathLike[str]) -> Model:
 
     Errors: BundleError that names the file, and the member where one is at fault; OSError where there is no file.
     """
-    content = Path(path).read_bytes()
+    header, parts = read_container(path, FORMAT)
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        header = json.loads(str(arrays["header"]))
-        if header["format"] != FORMAT:
-            raise BundleError(f"header: expected format {FORMAT!r}, got {header['format']!r}")
-        parts: dict[str, Any] = {name: arrays[name] for name in DENSE if name in arrays}
-        for name in SPARSE:
-            if f"{name}.shape" in arrays:
-                parts[name] = _sparse(name, *(arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr", "shape")))
-        for name in parts.keys() & {"bias", "coarse", "fine"}:
-            _require_numbers(name, parts[name])
         for name in ("user_ids", "item_ids"):
             if parts[name].dtype.kind not in "iU":
                 raise BundleError(f"{name}: must be integers or text, got {parts[name].dtype}")
+        for name in parts.keys() - {"user_ids", "item_ids"}:
+            values = parts[name].data if name in SPARSE else parts[name]
+            if values.dtype not in (np.float32, np.float64) or not np.isfinite(values).all():
+                raise BundleError(f"{name}: must be finite float32 or float64, got {values.dtype}")
         return Model(settings=Settings(**header["settings"]), provenance=header["provenance"], **parts)
-    except BundleError as error:
-        raise BundleError(f"{path}: {error}") from error
     except KeyError as error:
         raise BundleError(f"{path}: {error} is missing") from error
-    except Exception as error:  # zipfile, zlib, NumPy and SciPy have many types of error for damage, and document few
-        raise BundleError(f"{path}: expected a model file, cannot read it: {error!r}") from error
-
-
-def _sparse(name: str, data: Any, indices: Any, indptr: Any, shape: Any) -> sparse.csr_array:
-    _require_numbers(name, data)
-    if not (indices.dtype.kind == indptr.dtype.kind == "i"):
-        raise BundleError(f"{name}: indices must be integers, got {indices.dtype} and {indptr.dtype}")
-    matrix = sparse.csr_array((data, indices, indptr), shape=tuple(int(size) for size in shape))
-    matrix.check_format(full_check=True)
-    return matrix
-
-
-def _require_numbers(name: str, values: npt.NDArray[Any]) -> None:
-    if values.dtype != np.float64 or not np.isfinite(values).all():
-        raise BundleError(f"{name}: must be finite float64, got {values.dtype}")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise BundleError(f"{path}: expected a model file: {error}") from error

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,24 +16,27 @@ from typing import Any
 import numpy as np
 
 from . import spec
-from .baselines import rank_by_item_filter, rank_by_popularity
-from .bundle import BundleError, Model, load_model, save_model
+from .bundle import Model, load_model, save_model
 from .conformance import ModuleLoadError, VectorError, load_module, run
-from .interactions import DataError, Split, planted, read_split, split_ratio
+from .container import BundleError
+from .demo import run_demo
+from .interactions import DataError, read_split
 from .progress import ProgressLine
-from .spec import Settings, SettingsError, SpecError, mean_metrics
+from .spec import Settings, SettingsError, SpecError
 from .tables import metric_columns, text_table
+from .threads import at_most
 from .training import (
-    DEMO_SETTINGS,
     RECIPES,
+    bootstrap_intervals,
     embed_model,
-    evaluate_model,
+    metrics_by_user,
     to_model,
     train,
     with_overrides,
 )
 
-DEMO_KS = (5, 10, 20)
+INTERRUPTED = 130
+"""Exit code after Ctrl-C or SIGTERM, as shells have it."""
 PARTITIONERS = {"own": spec.partition, "metis": spec.metis_partition}
 
 
@@ -41,44 +44,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `arguments` default to those of the process."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    terminated = signal.signal(signal.SIGTERM, _on_terminate)
     try:
         return int(options.run(options))
+    except KeyboardInterrupt:
+        parser.exit(INTERRUPTED, f"\n{parser.prog}: interrupted{_how_to_go_on(options)}\n")
     except (SettingsError, ModuleLoadError, ModuleNotFoundError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     except (DataError, BundleError, VectorError, SpecError, OSError) as error:
         parser.exit(3, f"{parser.prog}: {error}\n")
+    finally:
+        signal.signal(signal.SIGTERM, terminated)
+
+
+def _how_to_go_on(options: argparse.Namespace) -> str:
+    folder = getattr(options, "checkpoint", None)
+    return f"; the same command with --resume goes on from {folder}" if folder else ""
 
 
 def _demo(options: argparse.Namespace) -> int:
-    """The main job on planted data, without a network, in well under a minute."""
-    from .plots import plot_training
-
-    began = time.perf_counter()
-    split = split_ratio(planted(rng=np.random.default_rng(options.seed)), valid=0.2, test=0.3, seed=options.seed)
-    settings, recipe = DEMO_SETTINGS, RECIPES["demo"]
-    print(f"planted data, seed {options.seed}: {split.describe()}")
-    progress = ProgressLine()
-    coarse, fine = train(split, settings, recipe, seed=options.seed, on_evaluation=progress.evaluated, on_step=progress.stepped)
-    progress.close()
-    assert fine is not None
-    models = {
-        "coarse": to_model(split, settings, coarse.best),
-        "coarse + fine": to_model(split, settings, coarse.best, fine.best, {"recipe": "demo", "seed": str(options.seed)}),
-    }
-    columns = metric_columns(DEMO_KS)
-    rows = {name: [f"{value:.4f}" for value in row.values()] for name, row in _compared(split, models, DEMO_KS).items()}
-    print("\ntest pairs, all unseen items ranked; N is NDCG, R is recall:")
-    print(text_table(list(columns.values()), rows))
-    model = models["coarse + fine"]
-    print(f"\nfirst 5 items for user {model.user_ids[0]}:")
-    items, scores = _recommend(model, np.zeros(1, dtype=np.int64), 5)
-    print("  ".join(f"{model.item_ids[item]} ({score:.2f})" for item, score in zip(items[0], scores[0], strict=True)))
-    print("\n" + _stored(model))
-    options.out.mkdir(parents=True, exist_ok=True)
-    save_model(options.out / "model.npz", model)
-    axes = plot_training((*coarse.evaluations, *fine.evaluations))
-    axes.figure.savefig(options.out / "training.png", dpi=150)
-    print(f"\nwrote {options.out / 'model.npz'} and {options.out / 'training.png'} after {time.perf_counter() - began:.0f} s")
+    run_demo(options.out, options.seed)
     return 0
 
 
@@ -89,25 +74,29 @@ def _train(options: argparse.Namespace) -> int:
     settings, recipe = with_overrides(Settings(), RECIPES[options.recipe], options.set)
     print(split.describe(), file=sys.stderr)
     progress = ProgressLine()
-    coarse, fine = train(
-        split,
-        settings,
-        recipe,
-        seed=options.seed,
-        partition=PARTITIONERS[options.partition],
-        on_evaluation=progress.evaluated,
-        on_step=progress.stepped,
-    )
+    with at_most(options.threads):
+        coarse, fine = train(
+            split,
+            settings,
+            recipe,
+            seed=options.seed,
+            ops=spec if options.implementation == "spec" else None,
+            partition=PARTITIONERS[options.partition],
+            checkpoint=options.checkpoint,
+            resume=options.resume,
+            **progress.callbacks(),
+        )
     progress.close()
     provenance = {
         "recipe": options.recipe,
+        "implementation": options.implementation,
         "partition": options.partition,
         "overrides": " ".join(options.set),
         "seed": str(options.seed),
     }
     model = to_model(split, settings, coarse.best, fine.best if fine else None, provenance)
     save_model(options.out, model)
-    print(f"{options.out}: {_stored(model)}")
+    print(f"{options.out}: {model.describe_stored()}")
     return 0
 
 
@@ -119,13 +108,19 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise DataError("test pairs of this split are among the model's training pairs: give the split it was trained on")
     if model.provenance.get("split") != split.describe():
         print(f"note: the model was trained on another split: {model.provenance.get('split')}", file=sys.stderr)
-    metrics = evaluate_model(model, split.test.matrix(), options.k)
+    by_user = metrics_by_user(embed_model(model), model.bias, model.seen, split.test.matrix(), options.k)
+    metrics = {name: float(values.mean()) for name, values in by_user.items()}
+    intervals = bootstrap_intervals(by_user, rng=np.random.default_rng(0))
     if options.json:
-        print(json.dumps({"split": split.describe(), "metrics": metrics}))
+        print(json.dumps({"split": split.describe(), "metrics": metrics, "intervals": intervals}))
     else:
-        print(split.describe())
         columns = metric_columns(options.k)
-        print(text_table(list(columns.values()), {options.model.name: [f"{metrics[key]:.4f}" for key in columns]}))
+        rows = {options.model.name: [f"{metrics[key]:.4f}" for key in columns]}
+        for end, name in enumerate(("95 % from", "95 % to")):
+            rows[name] = [f"{intervals[key][end]:.4f}" for key in columns]
+        print(split.describe())
+        print(text_table(list(columns.values()), rows))
+        print("the interval is a bootstrap over users: the split, the seed and the training stay as they are")
     return 0
 
 
@@ -161,33 +156,13 @@ def _conformance(options: argparse.Namespace) -> int:
     return 0 if report.passed else 1
 
 
-def _compared(split: Split, models: dict[str, Model], ks: Sequence[int]) -> dict[str, dict[str, float]]:
-    """Test metrics of the two yardsticks that learn nothing, then of every model."""
-    seen, held_out = split.train.matrix(), split.test.matrix()
-    users = np.flatnonzero(np.diff(held_out.indptr))
-    rows = {
-        "popularity": mean_metrics(rank_by_popularity(users, seen, max(ks))[0], held_out[users], ks),
-        "item filter": mean_metrics(rank_by_item_filter(users, seen, max(ks))[0], held_out[users], ks),
-    }
-    for name, model in models.items():
-        rows[name] = evaluate_model(model, held_out, ks)
-    return rows
-
-
 def _recommend(model: Model, users: Any, k: int) -> tuple[Any, Any]:
-    return spec.rank_items(embed_model(model), model.bias, model.n_users, users, model.seen, k)
+    return spec.rank_items(embed_model(model, ops=spec), model.bias, model.n_users, users, model.seen, k)
 
 
-def _stored(model: Model) -> str:
-    terms = model.stored_floats()
-    tables = terms["coarse"] + terms.get("fine", 0)
-    full = (model.n_users + model.n_items) * model.settings.dim
-    return (
-        f"{sum(terms.values()):,} floats stored ({', '.join(f'{name} {count:,}' for name, count in terms.items())}), "
-        f"{4 * sum(terms.values()):,} bytes in float32;\n"
-        f"the tables alone are {100 * tables / full:.1f} % of one vector per entity ({full:,} floats), everything is "
-        f"{100 * sum(terms.values()) / full:.1f} %; inference also holds the {model.seen.nnz:,} training pairs"
-    )
+def _on_terminate(signal_number: int, frame: Any) -> None:
+    """End as after Ctrl-C, so that everything that is being written is finished or undone."""
+    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -202,10 +177,16 @@ def _parser() -> argparse.ArgumentParser:
     train_ = commands.add_parser("train", help="train both stages on your interactions")
     _add_data(train_)
     train_.add_argument("--out", type=Path, required=True, metavar="MODEL")
-    train_.add_argument("--recipe", choices=sorted(RECIPES), default="published")
+    train_.add_argument("--recipe", choices=sorted(RECIPES), default="laptop")
     train_.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override a field of Settings or Recipe")
     train_.add_argument("--seed", type=_at_least(0), default=0)
     train_.add_argument("--partition", choices=PARTITIONERS, default="own", help='"metis" needs the extra of that name')
+    train_.add_argument(
+        "--implementation", choices=["fast", "spec"], default="fast", help="compiled, or the specification in float64, slowly"
+    )
+    train_.add_argument("--threads", type=_at_least(1), metavar="N", help="of the compiled loops; changes no result")
+    train_.add_argument("--checkpoint", type=Path, metavar="DIR", help="keep here what is needed to go on after a stop")
+    train_.add_argument("--resume", action="store_true", help="go on from --checkpoint, if anything is there")
     train_.set_defaults(run=_train)
 
     evaluate = commands.add_parser("evaluate", help="recall and NDCG of a model on the split's test pairs")

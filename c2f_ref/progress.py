@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from .training import Evaluation, Progress
+from .training import Callbacks, Estimate, Evaluation, Progress
 
 SECONDS_BETWEEN = 0.2
 START_OF_LINE = "\r\x1b[K"
@@ -17,6 +17,18 @@ class ProgressLine:
     def __init__(self) -> None:
         self.live = sys.stderr.isatty()
         self.last = 0.0
+
+    def callbacks(self) -> Callbacks:
+        """What `c2f_ref.train` is to tell it."""
+        return {"on_estimate": self.estimated, "on_evaluation": self.evaluated, "on_step": self.stepped}
+
+    def estimated(self, estimate: Estimate) -> None:
+        """Say how long a stage can take."""
+        sys.stderr.write(
+            f"{estimate.stage}: at most {_duration(estimate.seconds)} for {estimate.max_steps:,} steps of "
+            f"{estimate.step_seconds:.3f} s and {estimate.max_evaluations} evaluations of {estimate.evaluation_seconds:.2f} s\n"
+        )
+        sys.stderr.flush()
 
     def stepped(self, progress: Progress) -> None:
         """Show how far training is, a few times a second."""

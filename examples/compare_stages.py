@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from c2f_ref import spec
+from c2f_ref import fast, spec
 from c2f_ref.baselines import rank_by_item_filter, rank_by_popularity
 from c2f_ref.bundle import Model
 from c2f_ref.interactions import Split, read_split
@@ -35,6 +35,7 @@ from c2f_ref.training import (
     Tables,
     evaluate_model,
     run_stage,
+    start_state,
     to_model,
     train,
     with_overrides,
@@ -50,16 +51,6 @@ class BiasStage:
     coarse: CoarseStage
     table: Float64Array
     name: str = "bias alone"
-
-    @property
-    def lr(self) -> float:
-        """Adam's rate."""
-        return self.coarse.lr
-
-    @property
-    def batch(self) -> int:
-        """Triples in a step."""
-        return self.coarse.batch
 
     def prepare(self, assignment: Any, previous: Any = None) -> Any:
         """Graph of entities and coarse nodes."""
@@ -98,7 +89,7 @@ def main() -> None:
     yardsticks(split, results, floats)
     for seed in options.seeds:
         for name, model in models_of_one_seed(split, settings, recipe, seed).items():
-            metrics = evaluate_model(model, split.test.matrix(), KS)
+            metrics = evaluate_model(model, split.test.matrix(), KS, ops=fast)
             results[name].append(metrics)
             terms = model.stored_floats()
             floats[name] = f"{terms['coarse'] + terms.get('fine', 0):,} / {sum(terms.values()):,}"
@@ -138,26 +129,16 @@ def models_of_one_seed(split: Split, settings: Settings, recipe: Recipe, seed: i
     assert fine is not None
     train_pairs = split.train
     graph = spec.bipartite(train_pairs.users, train_pairs.items, train_pairs.n_users, train_pairs.n_items)
-    stage = CoarseStage(
-        spec.normalise(graph), train_pairs.n_users, settings, recipe.fine_lr, recipe.fine_batch, name="coarse continued"
-    )
+    adjacency = spec.normalise(graph).astype(np.float32)
+    stage = CoarseStage(adjacency, train_pairs.n_users, settings, fast, name="coarse continued")
     # As many epochs as the fine stage, with the evaluation that ended it, and no patience.
-    as_long = replace(recipe, max_epochs=fine.last_epoch + 1, patience=fine.last_epoch + 2)
+    as_long = replace(recipe.fine, max_epochs=fine.last_epoch + 1, patience=fine.last_epoch + 2)
     table, bias = coarse.best.tables
 
     def control(stage: Any, tables: Tables, first_phase: int) -> StageResult:
         rng = np.random.default_rng([seed, first_phase])
-        return run_stage(
-            stage,
-            tables,
-            coarse.best.assignment,
-            split,
-            settings,
-            as_long,
-            rng=rng,
-            first_phase=first_phase,
-            on_evaluation=report,
-        )
+        state = start_state(tables, coarse.best.assignment, rng=rng, first_phase=first_phase)
+        return run_stage(stage, state, split, settings, as_long, ops=fast, on_evaluation=report)
 
     continued = control(stage, (table, bias), 2)
     rebiased = control(BiasStage(stage, table), (bias,), 1).best

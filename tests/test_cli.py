@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +20,7 @@ import pytest
 from support import scalar
 
 import c2f_ref
-from c2f_ref import cli
+from c2f_ref import cli, demo, spec
 from c2f_ref.bundle import Model, load_model
 from c2f_ref.interactions import (
     Interactions,
@@ -31,11 +33,11 @@ from c2f_ref.interactions import (
     split_third,
 )
 from c2f_ref.spec import Settings
-from c2f_ref.training import RECIPES, embed_model
+from c2f_ref.training import RECIPES, Recipe, embed_model
 
 TINY = [
     *("--set", "n_coarse=6", "--set", "n_fine=4", "--set", "dim=5", "--set", "n_layers=2", "--set", "fine_per_coarse=3"),
-    *("--set", "max_epochs=6", "--set", "coarse_batch=256", "--set", "fine_batch=256", "--set", "fine_lr=0.05"),
+    *("--recipe", "published", "--set", "max_epochs=6", "--set", "batch=256", "--set", "fine.lr=0.05"),
 ]
 
 
@@ -116,9 +118,12 @@ def test_train_says_where_it_is_on_stderr_and_what_came_of_it_on_stdout(files: F
     assert "inference also holds the 270 training pairs" in out
     lines = err.splitlines()
     assert lines[0].startswith("270 train, 30 valid, 60 test pairs of 30 users, 40 items; ratio 0.7/0.1/0.2, seed 0, ")
+    assert lines[1].startswith("coarse: at most 0:00:0")
     assert [line.split(":")[0] for line in lines[1:]] == [
+        "coarse",
         "coarse phase 1, epoch 0, step 0",
         "coarse phase 1, epoch 5, step 30",
+        "fine",
         "fine phase 1, epoch 0, step 0",
         "fine phase 1, epoch 5, step 30",
     ]
@@ -135,7 +140,10 @@ def test_a_trained_model_is_that_of_the_library_call_and_knows_its_origin(files:
     model, pairs = load_model(files.csv_model), read_interactions(files.csv)
     split = split_ratio(pairs, seed=0)
     settings = Settings(n_coarse=6, n_fine=4, dim=5, n_layers=2, fine_per_coarse=3)
-    recipe = replace(RECIPES["published"], max_epochs=6, coarse_batch=256, fine_batch=256, fine_lr=0.05)
+    coarse, fine = (
+        replace(schedule, max_epochs=6, batch=256) for schedule in (RECIPES["published"].coarse, RECIPES["published"].fine)
+    )
+    recipe = Recipe(coarse=coarse, fine=replace(fine, lr=0.05))
     assert model.settings == settings
     assert model.user_ids.tolist() == sorted(f"u{user}" for user in range(30))
     assert {"seed": "3", "recipe": "published", "split": split.describe()}.items() <= model.provenance.items()
@@ -165,7 +173,7 @@ def test_a_split_can_be_drawn_from_a_seed_or_read_from_a_file(files: Files, tmp_
 def test_without_fine_rows_the_coarse_stage_is_trained_alone(files: Files, tmp_path: Path) -> None:
     done = run("train", files.csv, "--out", tmp_path / "m", *TINY, "--set", "n_fine=0", "--set", "max_epochs=1")
     assert done.code == 0
-    assert [line.split(",")[0] for line in done.err.splitlines()[1:]] == ["coarse phase 1"]
+    assert [line.split(",")[0] for line in done.err.splitlines()[2:]] == ["coarse phase 1"]
     assert ": 210 floats stored (coarse 30, coarse_assignment 140, bias 40), 840 bytes in float32" in done.out
     assert load_model(tmp_path / "m").fine is None
 
@@ -183,6 +191,57 @@ def test_partitions_can_come_from_metis_where_it_is_installed(
     assert run("train", files.csv, "--out", tmp_path / "m", *once, "--partition", "metis").code == 0
     assert load_model(tmp_path / "m").provenance["partition"] == "metis"
     assert load_model(files.csv_model).provenance["partition"] == "own"
+
+
+# stop and go on
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_model(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped as by Ctrl-C or SIGTERM at the third evaluation, in the fine stage."""
+    kept = ["--checkpoint", tmp_path / "kept"]
+    n_told = 0
+
+    def interrupted(*_: Any) -> None:
+        nonlocal n_told
+        n_told += 1
+        if n_told == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cli.ProgressLine, "evaluated", interrupted)
+        before = signal.getsignal(signal.SIGTERM)
+        done = run("train", files.csv, "--out", tmp_path / "m", *TINY, "--seed", 3, *kept)
+        assert signal.getsignal(signal.SIGTERM) is before
+    assert (done.code, done.out) == (130, "")
+    assert f"--resume goes on from {tmp_path / 'kept'}" in done.err
+    assert not (tmp_path / "m").exists()
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["coarse.npz"]
+
+    refused = run("train", files.csv, "--out", tmp_path / "m", *TINY, "--seed", 3, *kept)
+    assert (refused.code, "is a checkpoint already" in refused.err) == (3, True)
+    other = run("train", files.csv, "--out", tmp_path / "m", *TINY, "--seed", 4, *kept, "--resume")
+    assert (other.code, "seed must be 4, got 3" in other.err) == (3, True)
+    assert run("train", files.csv, "--out", tmp_path / "m", *TINY, "--seed", 3, *kept, "--resume").code == 0
+    assert (tmp_path / "m").read_bytes() == files.csv_model.read_bytes()
+
+
+def test_neither_threads_nor_a_checkpoint_change_the_model(files: Files, tmp_path: Path) -> None:
+    done = run("train", files.csv, "--out", tmp_path / "m", *TINY, "--seed", 3, "--threads", 1, "--checkpoint", tmp_path / "kept")
+    assert done.code == 0
+    assert (tmp_path / "m").read_bytes() == files.csv_model.read_bytes()
+
+
+@pytest.mark.parametrize("implementation", ["fast", "spec"])
+def test_the_compiled_implementation_trains_unless_the_specification_is_asked_for(
+    implementation: str, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = []
+    step = spec.coarse_loss_and_grad
+    monkeypatch.setattr(spec, "coarse_loss_and_grad", lambda *given: steps.append(1) or step(*given))
+    asked = [] if implementation == "fast" else ["--implementation", implementation]
+    assert run("train", files.csv, "--out", tmp_path / "m", *TINY, "--seed", 3, *asked).code == 0
+    assert load_model(tmp_path / "m").provenance["implementation"] == implementation
+    assert bool(steps) == (implementation == "spec")
 
 
 # evaluate
@@ -207,14 +266,20 @@ def test_evaluate_gives_metrics_of_the_test_pairs(files: Files) -> None:
     expected = metrics_by_definition(load_model(files.folder_model), split.test, [3, 7])
     done = run("evaluate", files.folder_model, files.folder, "--k", 3, 7, "--json")
     assert (done.code, done.err) == (0, "")
-    assert done.json() == {"split": split.describe(), "metrics": pytest.approx(expected)}
+    told = done.json()
+    assert told.keys() == {"split", "metrics", "intervals"}
+    assert (told["split"], told["metrics"]) == (split.describe(), pytest.approx(expected))
+    assert all(low < told["metrics"][name] < high for name, (low, high) in told["intervals"].items())
 
     done = run("evaluate", files.folder_model, files.folder, "--k", 3, 7)
-    described, head, row = done.out.splitlines()
+    described, head, row, low, high, note = done.out.splitlines()
     assert described == split.describe()
     assert head.split() == ["N@3", "N@7", "R@3", "R@7"]
     names = ("ndcg@3", "ndcg@7", "recall@3", "recall@7")
     assert row.split() == ["folder.npz", *(f"{expected[name]:.4f}" for name in names)]
+    for line, end in ((low, 0), (high, 1)):
+        assert line.split()[3:] == [f"{told['intervals'][name][end]:.4f}" for name in names]
+    assert "bootstrap over users" in note
 
 
 def test_evaluate_ranks_at_5_10_20_and_50_unless_told(files: Files) -> None:
@@ -296,8 +361,9 @@ def test_demo_shows_a_table_recommendations_bytes_and_writes_model_and_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In miniature: what its figures are is another test's matter."""
-    monkeypatch.setattr(cli, "DEMO_SETTINGS", replace(cli.DEMO_SETTINGS, dim=4))
-    monkeypatch.setitem(RECIPES, "demo", replace(RECIPES["demo"], max_epochs=6, n_negatives=1))
+    monkeypatch.setattr(demo, "DEMO_SETTINGS", replace(demo.DEMO_SETTINGS, dim=4))
+    short = {stage: replace(getattr(RECIPES["demo"], stage), max_epochs=6, n_negatives=1) for stage in ("coarse", "fine")}
+    monkeypatch.setitem(RECIPES, "demo", Recipe(**short))
     done = run("demo", "--out", tmp_path / "new" / "folder", "--seed", 1)
     assert done.code == 0
     model = load_model(tmp_path / "new" / "folder" / "model.npz")
@@ -435,7 +501,7 @@ def test_a_bad_file_of_pairs_is_3_with_file_line_and_token(
         (["train", "{absent}.csv", "--out", "m"], "absent.csv"),
         (["train", "{csv}", "--out", "m", "--split", "{csv}"], "not a readable split file"),
         (["evaluate", "{absent}", "{csv}"], "absent"),
-        (["recommend", "{csv}", "u1"], "pairs.csv: expected a model file"),
+        (["recommend", "{csv}", "u1"], "pairs.csv: expected a file of format 'c2f-ref model 1'"),
         (["conformance", "c2f_ref.spec", "--vectors", "{absent}"], "no .npz file in this folder"),
         # Published sizes: 300 coarse rows, and there are 70 entities.
         (["train", "{csv}", "--out", "m"], "n_parts must be an integer in [1, N = 70], got 300"),

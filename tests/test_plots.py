@@ -14,7 +14,7 @@ from c2f_ref.training import Evaluation
 
 def told(stage: str, *figures: tuple[int, int, float]) -> list[Evaluation]:
     """Evaluations of a stage: (phase, step, NDCG)."""
-    return [Evaluation(stage, phase, 0, step, 99, None, ndcg, False, 0.0) for phase, step, ndcg in figures]
+    return [Evaluation(stage, phase, 0, step, 99, 0, None, ndcg, False, 0.0) for phase, step, ndcg in figures]
 
 
 COARSE = told("coarse", (1, 0, 0.1), (1, 10, 0.5), (2, 20, 0.2), (2, 30, 0.4), (2, 40, 0.4))

@@ -1,26 +1,39 @@
-"""The two stages as loops. In reading order: `recipes`, `stages`, `schedule`, `runs`."""
+"""The two stages as loops. In reading order: `recipes`, `stages`, `state`, `evaluation`, `schedule`, `checkpoints`, `runs`."""
 
-from .recipes import DEMO_SETTINGS, RECIPES, Recipe, with_overrides
-from .runs import embed_model, evaluate_model, to_model, train, train_coarse, train_fine
-from .schedule import Evaluation, Progress, Snapshot, StageResult, evaluate_embeddings, run_stage
-from .stages import CoarseStage, FineStage, Stage, Tables
+from .checkpoints import CheckpointError, Checkpoints
+from .evaluation import bootstrap_intervals, embed_model, evaluate_embeddings, evaluate_model, metrics_by_user
+from .recipes import DEMO_SETTINGS, RECIPES, Recipe, Schedule, with_overrides
+from .runs import to_model, train, train_coarse, train_fine
+from .schedule import run_stage
+from .stages import CoarseStage, FineStage, Stage, Tables, default_ops
+from .state import Callbacks, Estimate, Evaluation, Progress, Snapshot, StageResult, State, start_state
 
 __all__ = [
     "DEMO_SETTINGS",
     "RECIPES",
+    "Callbacks",
+    "CheckpointError",
+    "Checkpoints",
     "CoarseStage",
+    "Estimate",
     "Evaluation",
     "FineStage",
     "Progress",
     "Recipe",
+    "Schedule",
     "Snapshot",
     "Stage",
     "StageResult",
+    "State",
     "Tables",
+    "bootstrap_intervals",
+    "default_ops",
     "embed_model",
     "evaluate_embeddings",
     "evaluate_model",
+    "metrics_by_user",
     "run_stage",
+    "start_state",
     "to_model",
     "train",
     "train_coarse",

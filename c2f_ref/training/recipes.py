@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
-
-import numpy as np
 
 from ..spec import Settings, SettingsError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How long and how fast to train; the defaults are the published Gowalla run. A recipe is data.
+class Schedule:
+    """How long and how fast to train one stage; the defaults are the published Gowalla run.
 
     Errors: SettingsError for a number that cannot be trained with.
     """
 
-    coarse_batch: int = 8192
-    """Triples in a step of the coarse stage. Source: coarse stage, step 6."""
-    coarse_lr: float = 1e-3
-    """Adam's rate in the coarse stage. Source: coarse stage, step 6."""
-    fine_batch: int = 32768
-    """Triples in a step of the fine stage. Source: fine stage, step 1."""
-    fine_lr: float = 3e-3
-    """Adam's rate in the fine stage. Source: fine stage, step 1."""
+    batch: int
+    """Triples in a step. Source: coarse stage, step 6; fine stage, step 1."""
+    lr: float
+    """Adam's rate in the first step. Source: coarse stage, step 6; fine stage, step 1."""
+    last_lr: float | None = None
+    """Adam's rate in the last possible step, reached along half a cosine; None: as the first. Published: constant."""
+    bias_lr: float = 1.0
+    """How many times as fast the bias learns as the tables. Published: 1."""
     n_negatives: int = 5
     """Unseen items drawn for every drawn pair. Source: "sampling, one epoch"."""
     draws_per_epoch: int | None = None
     """Users drawn in an epoch; None: as many as there are training pairs. Source: "sampling, one epoch"."""
     max_epochs: int = 900
-    """Epochs of a stage at most. Source: coarse stage, step 7."""
+    """Epochs at most. Source: coarse stage, step 7."""
+    max_fixed_epochs: int | None = None
+    """Epochs after which the assignment is refreshed even without patience running out; None: no such limit, as published."""
     evaluate_every: int = 5
     """Epochs from one evaluation to the next; the first is of the untrained model. Source: coarse stage, step 7."""
     patience: int = 5
@@ -41,45 +42,134 @@ class Recipe:
     """Models are chosen by validation NDCG at this k. Source: coarse stage, step 7."""
 
     def __post_init__(self) -> None:
-        counts = ("coarse_batch", "fine_batch", "n_negatives", "max_epochs", "evaluate_every", "patience", "selection_k")
-        for name in (*counts, *(["draws_per_epoch"] if self.draws_per_epoch is not None else [])):
+        counts = ("batch", "n_negatives", "max_epochs", "evaluate_every", "patience", "selection_k")
+        optional = [name for name in ("draws_per_epoch", "max_fixed_epochs") if getattr(self, name) is not None]
+        for name in (*counts, *optional):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise SettingsError(f"{name} must be a whole number of at least 1, got {value!r}")
-        for name in ("coarse_lr", "fine_lr"):
+        for name in ("lr", "bias_lr", *(["last_lr"] if self.last_lr is not None else [])):
             value = getattr(self, name)
-            if isinstance(value, bool) or not (isinstance(value, (int, float)) and np.isfinite(value) and value > 0):
+            if isinstance(value, bool) or not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
                 raise SettingsError(f"{name} must be a finite number above 0, got {value!r}")
+
+    def lr_at(self, step: int, max_steps: int) -> float:
+        """Adam's rate in this step, counted from 0.
+
+        last + (first - last) (1 + cos(pi step / max_steps)) / 2
+        """
+        if self.last_lr is None:
+            return self.lr
+        return self.last_lr + (self.lr - self.last_lr) * 0.5 * (1.0 + math.cos(math.pi * step / max_steps))
+
+    @property
+    def last_evaluation(self) -> int:
+        """The last epoch before whose training there is an evaluation; later training could choose no model."""
+        return (self.max_epochs - 1) // self.evaluate_every * self.evaluate_every
+
+    def steps_per_epoch(self, n_pairs: int) -> int:
+        """Steps of an epoch on so many training pairs, at most: users without a pair or without unseen items make it fewer."""
+        return -(-(self.draws_per_epoch or n_pairs) * self.n_negatives // self.batch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train both stages; the defaults are the published Gowalla run. A recipe is data.
+
+    Errors: SettingsError for a number that cannot be trained with.
+    """
+
+    coarse: Schedule = Schedule(batch=8192, lr=1e-3)
+    """The coarse stage."""
+    fine: Schedule = Schedule(batch=32768, lr=3e-3)
+    """The fine stage."""
+    bias_start: str = "normal"
+    """b at first: "normal", from N(0, 1) as published; "zero"; or "popularity", the logarithm of 1 + an item's training pairs."""
+
+    def __post_init__(self) -> None:
+        if self.bias_start not in ("normal", "zero", "popularity"):
+            raise SettingsError(f'bias_start must be "normal", "zero" or "popularity", got {self.bias_start!r}')
 
 
 RECIPES = {
     "published": Recipe(),
+    # The same model on two cores in minutes: large batches with one negative each, rates to match that fall along a cosine, a bias
+    # that starts from popularity instead of from noise and learns faster, a refresh every 50 steps after a short first phase.
+    "laptop": Recipe(
+        coarse=Schedule(
+            batch=65536,
+            lr=1.5e-2,
+            last_lr=3e-3,
+            bias_lr=3.0,
+            n_negatives=1,
+            draws_per_epoch=50 * 65536,
+            max_epochs=101,
+            max_fixed_epochs=4,
+            evaluate_every=4,
+            patience=10,
+        ),
+        fine=Schedule(
+            batch=65536,
+            lr=1e-2,
+            last_lr=2e-3,
+            bias_lr=2.0,
+            n_negatives=1,
+            draws_per_epoch=50 * 65536,
+            max_epochs=81,
+            max_fixed_epochs=4,
+            evaluate_every=4,
+            patience=10,
+        ),
+        bias_start="popularity",
+    ),
     # For `DEMO_SETTINGS` on planted pairs: few, large steps, so that both stages reach their patience in seconds.
-    "demo": Recipe(coarse_batch=2048, coarse_lr=0.02, fine_batch=4096, fine_lr=0.01, max_epochs=300),
+    "demo": Recipe(
+        coarse=Schedule(batch=2048, lr=0.02, max_epochs=300),
+        fine=Schedule(batch=4096, lr=0.01, max_epochs=300),
+    ),
 }
 DEMO_SETTINGS = Settings(n_coarse=24, n_fine=12, dim=32, n_layers=2)
 """As many coarse rows as planted subgroups, half as many fine rows; everything else as published."""
+STAGES = {"coarse", "fine"}
+"""Fields of `Recipe` that hold a `Schedule`."""
 
 
 def with_overrides(settings: Settings, recipe: Recipe, overrides: Sequence[str]) -> tuple[Settings, Recipe]:
-    """Settings and recipe with every `name=value` put where there is such a field; values are numbers, `inf` or `None`.
+    """Settings and recipe with every `name=value` put where there is such a field; values are numbers, words, `inf` or `None`.
+
+    A field of `Schedule` is set in both stages, or in one with `coarse.` or `fine.` before its name.
 
     Errors: SettingsError for an unknown name or a value that the field does not take.
     """
-    values: dict[str, Any] = {}
+    changes: dict[str, dict[str, Any]] = {"settings": {}, "recipe": {}, "coarse": {}, "fine": {}}
     for override in overrides:
         name, separator, text = override.partition("=")
-        try:
-            values[name] = json.loads(text) if text not in ("inf", "None") else {"inf": float("inf"), "None": None}[text]
-        except json.JSONDecodeError as error:
-            raise SettingsError(f"a setting is given as name=value with a number, got {override!r}") from error
         if not separator:
             raise SettingsError(f"a setting is given as name=value, got {override!r}")
-    of_model, of_recipe = ({field.name for field in fields(kind)} for kind in (settings, recipe))
-    for name in values:
-        if name not in of_model | of_recipe:
-            raise SettingsError(f"no setting is called {name!r}; there are {', '.join(sorted(of_model | of_recipe))}")
-    return (
-        replace(settings, **{name: value for name, value in values.items() if name in of_model}),
-        replace(recipe, **{name: value for name, value in values.items() if name in of_recipe}),
-    )
+        stage, dot, of_stage = name.rpartition(".")
+        if name in _names(settings):
+            changes["settings"][name] = _value_of(text)
+        elif name in _names(recipe) - STAGES:
+            changes["recipe"][name] = _value_of(text)
+        elif of_stage in _names(recipe.coarse) and (stage in STAGES or not dot):
+            for changed in [stage] if dot else STAGES:
+                changes[changed][of_stage] = _value_of(text)
+        else:
+            known = sorted({*_names(settings), *_names(recipe), *_names(recipe.coarse)} - STAGES)
+            raise SettingsError(f"no setting is called {name!r}; there are {', '.join(known)}")
+    stages = {stage: replace(getattr(recipe, stage), **changes[stage]) for stage in STAGES}
+    return replace(settings, **changes["settings"]), replace(recipe, **stages, **changes["recipe"])
+
+
+def _names(of: Any) -> set[str]:
+    return {field.name for field in fields(of)}
+
+
+def _value_of(text: str) -> Any:
+    known = {"inf": float("inf"), "None": None}
+    if text in known:
+        return known[text]
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

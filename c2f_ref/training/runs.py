@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from os import PathLike
+from pathlib import Path
 from types import ModuleType
-from typing import TypeAlias, TypedDict, Unpack
+from typing import Any, TypeAlias, Unpack
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from .. import spec
+from .. import __version__, spec
 from ..bundle import Model
 from ..interactions import Split
 from ..spec import Float64Array, IntArray, Settings, SettingsError
+from ..threads import one_blas_thread
+from .checkpoints import Checkpoints
 from .recipes import Recipe
-from .schedule import Evaluation, Progress, Snapshot, StageResult, evaluate_embeddings, require_pairs, run_stage
-from .stages import CoarseStage, FineStage
+from .schedule import require_pairs, run_stage
+from .stages import CoarseStage, FineStage, default_ops
+from .state import Callbacks, Snapshot, StageResult, State, start_state
 
 Partitioner: TypeAlias = Callable[..., IntArray]
-
-
-class Callbacks(TypedDict, total=False):
-    """Who is told of training, as `run_stage` does it."""
-
-    on_evaluation: Callable[[Evaluation], None] | None
-    on_step: Callable[[Progress], None] | None
 
 
 def train_coarse(
@@ -34,29 +33,36 @@ def train_coarse(
     recipe: Recipe,
     *,
     rng: np.random.Generator,
-    ops: ModuleType = spec,
+    ops: ModuleType | None = None,
     partition: Partitioner = spec.partition,
-    dtype: npt.DTypeLike = np.float64,
+    dtype: npt.DTypeLike | None = None,
+    checkpoints: Checkpoints | None = None,
     **callbacks: Unpack[Callbacks],
 ) -> StageResult:
     """The coarse stage from its start: partition, random tables, both phases.
 
-    `dtype` is that of the graph, which `c2f_ref.fast` computes in; tables and Adam's moments are float64 either way.
+    `ops` is the implementation, None for `c2f_ref.fast`; `dtype` is that of the graph, in which `c2f_ref.fast` computes, None for
+    float32, or for float64 where `ops` is `c2f_ref.spec`. Tables and Adam's moments are float64 either way.
 
     Shapes: the result's tables are E_c (C, D) and b (N,); its assignment is S_c (N, C).
-    Errors: SpecError for fewer entities than coarse rows, or a split without training or validation pairs.
+    Errors: SpecError for fewer entities than coarse rows, or a split without training or validation pairs; CheckpointError
+    for a checkpoint of another run.
     Source: coarse stage.
     """
     require_pairs(split)
+    ops = ops or default_ops()
     graph = _bipartite(split)
-    start_rng, sample_rng = rng.spawn(2)
-    labels = partition(graph, settings.n_coarse, rng=start_rng)
-    assignment = spec.start_coarse_assignment(labels, settings, rng=start_rng)
-    tables = spec.start_coarse(split.train.n_entities, settings, rng=start_rng)
-    stage = CoarseStage(
-        spec.normalise(graph).astype(dtype), split.train.n_users, settings, recipe.coarse_lr, recipe.coarse_batch, ops
-    )
-    return run_stage(stage, tables, assignment, split, settings, recipe, rng=sample_rng, ops=ops, **callbacks)
+    stage = CoarseStage(spec.normalise(graph).astype(_dtype(ops, dtype)), split.train.n_users, settings, ops)
+    state = checkpoints.load(stage.name) if checkpoints else None
+    if state is None:
+        start_rng, sample_rng = rng.spawn(2)
+        with one_blas_thread():
+            labels = partition(graph, settings.n_coarse, rng=start_rng)
+            assignment = spec.start_coarse_assignment(labels, settings, rng=start_rng)
+            table, bias = spec.start_coarse(split.train.n_entities, settings, rng=start_rng)
+        state = start_state((table, _first_bias(bias, split, recipe)), assignment, rng=sample_rng)
+    told = _keeping(checkpoints, stage.name, callbacks)
+    return run_stage(stage, state, split, settings, recipe.coarse, ops=ops, **told)
 
 
 def train_fine(
@@ -66,9 +72,10 @@ def train_fine(
     recipe: Recipe,
     *,
     rng: np.random.Generator,
-    ops: ModuleType = spec,
+    ops: ModuleType | None = None,
     partition: Partitioner = spec.partition,
-    dtype: npt.DTypeLike = np.float64,
+    dtype: npt.DTypeLike | None = None,
+    checkpoints: Checkpoints | None = None,
     **callbacks: Unpack[Callbacks],
 ) -> StageResult:
     """The fine stage from the chosen coarse model: partition, sparse PCA, both phases; E_c and S_c stay as they are.
@@ -80,24 +87,22 @@ def train_fine(
     if settings.n_fine == 0:
         raise SettingsError("n_fine must be at least 1 for the fine stage, got 0")
     require_pairs(split)
+    ops = ops or default_ops()
     graph = _bipartite(split)
-    start_rng, sample_rng = rng.spawn(2)
     coarse_table, bias = coarse.tables
-    labels = partition(graph, settings.n_fine, rng=start_rng)
-    affinity = spec.part_affinity(labels, settings.n_fine)
-    assignment = spec.start_fine_assignment(coarse.assignment, affinity, settings.fine_per_coarse)
-    tables = spec.start_fine(coarse_table, settings, rng=start_rng), bias
-    stage = FineStage(
-        spec.normalise(graph).astype(dtype),
-        split.train.n_users,
-        coarse.assignment,
-        coarse_table,
-        settings,
-        recipe.fine_lr,
-        recipe.fine_batch,
-        ops,
-    )
-    return run_stage(stage, tables, assignment, split, settings, recipe, rng=sample_rng, ops=ops, **callbacks)
+    norm_adjacency = spec.normalise(graph).astype(_dtype(ops, dtype))
+    stage = FineStage(norm_adjacency, split.train.n_users, coarse.assignment, coarse_table, settings, ops)
+    state = checkpoints.load(stage.name) if checkpoints else None
+    if state is None:
+        start_rng, sample_rng = rng.spawn(2)
+        with one_blas_thread():
+            labels = partition(graph, settings.n_fine, rng=start_rng)
+            affinity = spec.part_affinity(labels, settings.n_fine)
+            assignment = spec.start_fine_assignment(coarse.assignment, affinity, settings.fine_per_coarse)
+            tables = spec.start_fine(coarse_table, settings, rng=start_rng), bias
+        state = start_state(tables, assignment, rng=sample_rng)
+    told = _keeping(checkpoints, stage.name, callbacks)
+    return run_stage(stage, state, split, settings, recipe.fine, ops=ops, **told)
 
 
 def train(
@@ -106,23 +111,42 @@ def train(
     recipe: Recipe,
     *,
     seed: int,
-    ops: ModuleType = spec,
+    ops: ModuleType | None = None,
     partition: Partitioner = spec.partition,
-    dtype: npt.DTypeLike = np.float64,
+    dtype: npt.DTypeLike | None = None,
+    checkpoint: str | PathLike[str] | None = None,
+    resume: bool = False,
     **callbacks: Unpack[Callbacks],
 ) -> tuple[StageResult, StageResult | None]:
     """Both stages, one after the other: (coarse, fine); with n_fine == 0 the coarse stage alone.
 
-    Edge: one seed, one machine: one result. The stages draw from independent streams of the seed.
+    `checkpoint` is a folder that gets the state of each stage after every evaluation; with `resume` training goes on from
+    what is there, to the bytes that it would have ended with undisturbed.
+
+    Edge: one seed, one machine: one result, for any number of threads. The stages draw from independent streams of the seed.
     Errors: as `train_coarse`.
     Source: coarse stage, fine stage.
     """
+    ops = ops or default_ops()
+    checkpoints = None
+    if checkpoint is not None:
+        run = {
+            "version": __version__,
+            "split": split.describe(),
+            "settings": asdict(settings),
+            "recipe": asdict(recipe),
+            "seed": seed,
+            "implementation": ops.__name__,
+            "dtype": str(_dtype(ops, dtype)),
+            "partition": partition.__name__,
+        }
+        checkpoints = Checkpoints(Path(checkpoint), run, resume)
     coarse_rng, fine_rng = np.random.default_rng(seed).spawn(2)
-    coarse = train_coarse(split, settings, recipe, rng=coarse_rng, ops=ops, partition=partition, dtype=dtype, **callbacks)
+    shared: dict[str, Any] = {"ops": ops, "partition": partition, "dtype": dtype, "checkpoints": checkpoints, **callbacks}
+    coarse = train_coarse(split, settings, recipe, rng=coarse_rng, **shared)
     if settings.n_fine == 0:
         return coarse, None
-    fine = train_fine(split, coarse.best, settings, recipe, rng=fine_rng, ops=ops, partition=partition, dtype=dtype, **callbacks)
-    return coarse, fine
+    return coarse, train_fine(split, coarse.best, settings, recipe, rng=fine_rng, **shared)
 
 
 def to_model(
@@ -149,31 +173,32 @@ def to_model(
     )
 
 
-def embed_model(model: Model, *, ops: ModuleType = spec) -> Float64Array:
-    """Propagated embeddings of all entities of a model, over its own training pairs.
-
-    Shapes: -> (N, D).
-    Source: coarse stage, step 3; fine stage, steps 5 and 6.
-    """
-    users, items = model.seen.nonzero()
-    norm_adjacency = spec.normalise(spec.bipartite(users, items, model.n_users, model.n_items))
-    if model.fine is None:
-        plan = ops.prepare_coarse(norm_adjacency, model.coarse_assignment, model.n_users, model.settings)
-        entities: Float64Array = ops.embed_coarse(plan, model.coarse)[0]
-    else:
-        plan = ops.prepare_fine(norm_adjacency, model.coarse_assignment, model.fine_assignment, model.n_users, model.settings)
-        entities = ops.embed_fine(plan, model.coarse, model.fine)[0]
-    return entities
+def _first_bias(bias: Float64Array, split: Split, recipe: Recipe) -> Float64Array:
+    """B at the start of the coarse stage, as the recipe says; `bias` is the published one."""
+    if recipe.bias_start == "normal":
+        return bias
+    first = np.zeros_like(bias)
+    if recipe.bias_start == "popularity":
+        first[split.train.n_users :] = np.log1p(np.bincount(split.train.items, minlength=split.train.n_items))
+    return first
 
 
-def evaluate_model(model: Model, held_out: sparse.csr_array, ks: Sequence[int], *, ops: ModuleType = spec) -> dict[str, float]:
-    """Mean NDCG and recall of a model at every k: `evaluate_embeddings` on what `embed_model` gives.
+def _dtype(ops: ModuleType, dtype: npt.DTypeLike | None) -> np.dtype[Any]:
+    return np.dtype(dtype or (np.float64 if ops is spec else np.float32))
 
-    Shapes: held_out (U, I).
-    Errors: SpecError where no user has a held-out item.
-    Source: evaluation protocol.
-    """
-    return evaluate_embeddings(embed_model(model, ops=ops), model.bias, model.seen, held_out, ks, ops=ops)
+
+def _keeping(checkpoints: Checkpoints | None, stage: str, callbacks: Callbacks) -> Callbacks:
+    """Callbacks that also keep every state."""
+    if checkpoints is None:
+        return callbacks
+    listener = callbacks.get("on_state")
+
+    def keep(state: State) -> None:
+        checkpoints.save(stage, state)
+        if listener:
+            listener(state)
+
+    return {**callbacks, "on_state": keep}
 
 
 def _bipartite(split: Split) -> sparse.csr_array:

@@ -3,175 +3,183 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
+from typing import Any, Unpack
 
 import numpy as np
-from scipy import sparse
 
-from .. import spec
 from ..interactions import Split
-from ..spec import AdamState, Float64Array, Settings, SpecError, Triples
-from .recipes import Recipe
-from .stages import Stage, Tables
+from ..spec import Settings, SpecError, Triples
+from ..threads import one_blas_thread
+from .evaluation import evaluate_embeddings
+from .recipes import Schedule
+from .stages import Stage, Tables, default_ops
+from .state import Callbacks, Estimate, Evaluation, Progress, Snapshot, StageResult, State
 
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A model of one stage as it was at an evaluation: its trained tables, its assignment, and how good they were."""
-
-    tables: Tables
-    assignment: sparse.csr_array
-    ndcg: float
-    epoch: int
-    n_steps: int
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What `on_evaluation` is told: where training stands, the validation NDCG, and seconds since the stage began.
-
-    `loss` is the mean since the last evaluation, None before the first step.
-    """
-
-    stage: str
-    phase: int
-    epoch: int
-    n_steps: int
-    max_steps: int
-    loss: float | None
-    ndcg: float
-    is_best: bool
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What `on_step` is told after every step: how many there were of the most there can be, seconds since the stage began."""
-
-    stage: str
-    phase: int
-    epoch: int
-    n_steps: int
-    max_steps: int
-    loss: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class StageResult:
-    """The chosen model of a stage, the best one of its first phase (None if it began in the second), and the whole run.
-
-    `last_epoch` is the epoch in which training ended and `n_steps` counts all steps made, those after the best model too.
-    """
-
-    best: Snapshot
-    best_fixed: Snapshot | None
-    evaluations: tuple[Evaluation, ...]
-    last_epoch: int
-    n_steps: int
+N_MEASURED_STEPS = 3
 
 
 def run_stage(
     stage: Stage,
-    tables: Tables,
-    assignment: sparse.csr_array,
+    state: State,
     split: Split,
     settings: Settings,
-    recipe: Recipe,
+    schedule: Schedule,
     *,
-    rng: np.random.Generator,
-    ops: ModuleType = spec,
-    first_phase: int = 1,
-    on_evaluation: Callable[[Evaluation], None] | None = None,
-    on_step: Callable[[Progress], None] | None = None,
+    ops: ModuleType | None = None,
+    **callbacks: Unpack[Callbacks],
 ) -> StageResult:
     """Train the tables of one stage from where they are, and return the best model by validation NDCG.
 
     Validation comes before the training of epochs 0, `evaluate_every`, ...; better means strictly greater. Phase 1 keeps the
-    assignment until `patience` evaluations in a row have not improved; that very epoch then trains in phase 2, with Adam's
-    state kept, which refreshes the assignment in the first batch of every epoch, from that batch's forward pass and before
-    its gradient step. The best model of phase 2 is the result, even where phase 1 had a higher figure.
+    assignment until `patience` evaluations in a row have not improved, or `max_fixed_epochs` have passed; that very epoch then
+    trains in phase 2, with Adam's state kept, which refreshes the assignment in the first batch of every epoch, from that
+    batch's forward pass and before its gradient step. The best model of phase 2 is the result, even where phase 1 had a
+    higher figure. What follows the last evaluation could choose no model and is left out.
+
+    `on_state` gets a state after every evaluation; this function goes on from any of them to the same bytes.
 
     Edge: a stage that ends before phase 2 was evaluated gives the best of phase 1.
     Errors: SpecError for a split without training or without validation pairs.
     Source: coarse stage, step 7; fine stage, step 7.
     """
-    seen, held_out = split.train.matrix(), split.valid.matrix()
     require_pairs(split)
-    n_draws = recipe.draws_per_epoch or split.train.n_pairs
-    max_steps = recipe.max_epochs * -(-n_draws * recipe.n_negatives // stage.batch)
-    metric = f"ndcg@{recipe.selection_k}"
-    phase, n_misses, n_steps = first_phase, 0, 0
-    best: Snapshot | None = None
-    best_fixed: Snapshot | None = None
-    moments = tuple(spec.start_adam(table) for table in tables)
-    plan = stage.prepare(assignment)
-    evaluations: list[Evaluation] = []
-    losses: list[float] = []
-    began = time.perf_counter()
-    for epoch in range(recipe.max_epochs):
-        if epoch % recipe.evaluate_every == 0:
-            entities = stage.embed(plan, tables)
-            ndcg = evaluate_embeddings(entities, tables[-1], seen, held_out, (recipe.selection_k,), ops=ops)[metric]
-            is_best = best is None or ndcg > best.ndcg
-            if is_best:
-                best = Snapshot(tables, assignment, ndcg, epoch, n_steps)
-            n_misses = 0 if is_best else n_misses + 1
-            loss, losses = float(np.mean(losses)) if losses else None, []
-            seconds = time.perf_counter() - began
-            evaluations.append(Evaluation(stage.name, phase, epoch, n_steps, max_steps, loss, ndcg, is_best, seconds))
-            if on_evaluation:
-                on_evaluation(evaluations[-1])
-            if n_misses == recipe.patience:
-                if phase == 2:
-                    break
-                phase, n_misses, best_fixed, best = 2, 0, best, None
-        triples = ops.sample_triples(seen, n_draws, recipe.n_negatives, rng=rng)
-        for start in range(0, triples.users.size, stage.batch):
-            batch = Triples(*(part[start : start + stage.batch] for part in triples))
-            batch_loss, grads = stage.loss_and_grad(plan, tables, batch)
-            if phase == 2 and start == 0:
-                # The gradient above is that of the pass made with the old assignment.
-                assignment = stage.refresh(plan, tables)
-                plan = stage.prepare(assignment, plan)
-            tables, moments = _step(ops, tables, grads, moments, stage.lr, settings)
-            n_steps += 1
-            losses.append(batch_loss)
-            if on_step:
-                seconds = time.perf_counter() - began
-                on_step(Progress(stage.name, phase, epoch, n_steps, max_steps, batch_loss, seconds))
-    chosen = best or best_fixed
+    with one_blas_thread():
+        run = _Run(stage, state, split, settings, schedule, ops or default_ops(), callbacks)
+        if not state.is_finished:
+            run.estimate(state)
+        while not state.is_finished:
+            is_due = state.epoch % schedule.evaluate_every == 0 and not state.is_evaluated
+            state = run.evaluate(state) if is_due else run.train_epoch(state)
+    chosen = state.best or state.best_fixed
     assert chosen is not None  # epoch 0 is always evaluated
-    return StageResult(chosen, best if phase == 1 else best_fixed, tuple(evaluations), epoch, n_steps)
+    best_fixed = state.best if state.phase == 1 else state.best_fixed
+    return StageResult(chosen, best_fixed, state.evaluations, state.epoch, state.n_steps)
 
 
-def evaluate_embeddings(
-    entities: Float64Array,
-    bias: Float64Array,
-    seen: sparse.csr_array,
-    held_out: sparse.csr_array,
-    ks: Sequence[int],
-    *,
-    ops: ModuleType = spec,
-) -> dict[str, float]:
-    """Mean NDCG and recall at every k, over users with a held-out item; all items ranked, seen ones masked.
+class _Run:
+    """One call of `run_stage`: what stays the same, the plan and the generator at work."""
 
-    Shapes: entities (N, D), bias (N,), seen (U, I), held_out (U, I).
-    Errors: SpecError where no user has a held-out item.
-    Source: evaluation protocol.
-    """
-    users = np.flatnonzero(np.diff(held_out.indptr))
-    ranked, _ = ops.rank_items(entities, bias, seen.shape[0], users, seen, max(ks))
-    return spec.mean_metrics(ranked, held_out[users], ks)
+    def __init__(
+        self,
+        stage: Stage,
+        state: State,
+        split: Split,
+        settings: Settings,
+        schedule: Schedule,
+        ops: ModuleType,
+        callbacks: Callbacks,
+    ) -> None:
+        self.stage, self.settings, self.schedule, self.ops, self.callbacks = stage, settings, schedule, ops, callbacks
+        self.seen, self.held_out = split.train.matrix(), split.valid.matrix()
+        self.n_draws = schedule.draws_per_epoch or split.train.n_pairs
+        self.max_steps = schedule.last_evaluation * schedule.steps_per_epoch(split.train.n_pairs)
+        self.plan = stage.prepare(state.assignment)
+        bits = getattr(np.random, state.rng["bit_generator"])()
+        bits.state = state.rng
+        self.rng = np.random.Generator(bits)
+        self.losses: list[float] = []
+        self.began = time.perf_counter() - (state.evaluations[-1].seconds if state.evaluations else 0.0)
+
+    @property
+    def seconds(self) -> float:
+        """Since the stage began, without the time between a stop and its resumption."""
+        return time.perf_counter() - self.began
+
+    def tell(self, callback: str, event: Any) -> None:
+        listener = self.callbacks.get(callback)
+        if listener:
+            listener(event)  # type: ignore[operator]
+
+    def ndcg(self, tables: Tables) -> float:
+        """Validation NDCG by which models are chosen."""
+        k, entities = self.schedule.selection_k, self.stage.embed(self.plan, tables)
+        return evaluate_embeddings(entities, tables[-1], self.seen, self.held_out, (k,), ops=self.ops)[f"ndcg@{k}"]
+
+    def evaluate(self, state: State) -> State:
+        """The state with an evaluation of its tables: the best model, misses, the phase, and whether that was all."""
+        ndcg, schedule = self.ndcg(state.tables), self.schedule
+        is_best = state.best is None or ndcg > state.best.ndcg
+        best = Snapshot(state.tables, state.assignment, ndcg, state.epoch, state.n_steps) if is_best else state.best
+        n_misses = 0 if is_best else state.n_misses + 1
+        told = Evaluation(
+            stage=self.stage.name,
+            phase=state.phase,
+            epoch=state.epoch,
+            n_steps=state.n_steps,
+            max_steps=self.max_steps,
+            n_refreshes=state.n_refreshes,
+            loss=float(np.mean(self.losses)) if self.losses else None,
+            ndcg=ndcg,
+            is_best=is_best,
+            seconds=self.seconds,
+        )
+        self.losses = []
+        state = replace(state, best=best, n_misses=n_misses, evaluations=(*state.evaluations, told))
+        is_over = n_misses == schedule.patience
+        is_late = schedule.max_fixed_epochs is not None and state.epoch >= schedule.max_fixed_epochs
+        if state.phase == 1 and (is_over or is_late):
+            state, is_over = replace(state, phase=2, n_misses=0, best_fixed=best, best=None), False
+        state = replace(state, is_finished=is_over or state.epoch == schedule.last_evaluation)
+        self.tell("on_evaluation", told)
+        self.tell("on_state", state)
+        return state
+
+    def train_epoch(self, state: State) -> State:
+        """The state after the training of one epoch."""
+        tables, moments, assignment = state.tables, state.moments, state.assignment
+        n_steps, n_refreshes = state.n_steps, state.n_refreshes
+        triples = self.ops.sample_triples(self.seen, self.n_draws, self.schedule.n_negatives, rng=self.rng)
+        for start in range(0, triples.users.size, self.schedule.batch):
+            batch = Triples(*(part[start : start + self.schedule.batch] for part in triples))
+            loss, grads = self.stage.loss_and_grad(self.plan, tables, batch)
+            if state.phase == 2 and start == 0:
+                # The gradient above is that of the pass made with the old assignment.
+                assignment = self.stage.refresh(self.plan, tables)
+                self.plan = self.stage.prepare(assignment, self.plan)
+                n_refreshes += 1
+            lr = self.schedule.lr_at(n_steps, self.max_steps)
+            rates = [lr] * (len(tables) - 1) + [lr * self.schedule.bias_lr]
+            stepped = [self.ops.adam_step(*each, self.settings) for each in zip(tables, grads, moments, rates, strict=True)]
+            tables, moments = tuple(table for table, _ in stepped), tuple(moment for _, moment in stepped)
+            n_steps += 1
+            self.losses.append(loss)
+            progress = Progress(self.stage.name, state.phase, state.epoch, n_steps, self.max_steps, loss, self.seconds)
+            self.tell("on_step", progress)
+        return replace(
+            state,
+            tables=tables,
+            moments=moments,
+            assignment=assignment,
+            rng=dict(self.rng.bit_generator.state),
+            epoch=state.epoch + 1,
+            n_steps=n_steps,
+            n_refreshes=n_refreshes,
+        )
+
+    def estimate(self, state: State) -> None:
+        """Tell how long the rest can take, from a few steps and an evaluation that neither state nor generator notices."""
+        if not self.callbacks.get("on_estimate"):
+            return
+        schedule = self.schedule
+        n_draws = -(-schedule.batch // schedule.n_negatives)
+        triples = self.ops.sample_triples(self.seen, n_draws, schedule.n_negatives, rng=np.random.default_rng(0))
+        batch = Triples(*(part[: schedule.batch] for part in triples))
+        self.stage.loss_and_grad(self.plan, state.tables, batch)  # compiles, and makes work buffers
+        step_seconds = _seconds_of(lambda: self.stage.loss_and_grad(self.plan, state.tables, batch), N_MEASURED_STEPS)
+        evaluation_seconds = _seconds_of(lambda: self.ndcg(state.tables), 1)
+        n_evaluations = (schedule.last_evaluation - state.epoch) // schedule.evaluate_every + (not state.is_evaluated)
+        n_steps = self.max_steps - state.n_steps
+        self.tell("on_estimate", Estimate(self.stage.name, step_seconds, evaluation_seconds, n_steps, n_evaluations))
 
 
-def _step(
-    ops: ModuleType, tables: Tables, grads: Tables, moments: tuple[AdamState, ...], lr: float, settings: Settings
-) -> tuple[Tables, tuple[AdamState, ...]]:
-    stepped = [ops.adam_step(table, grad, state, lr, settings) for table, grad, state in zip(tables, grads, moments, strict=True)]
-    return tuple(table for table, _ in stepped), tuple(state for _, state in stepped)
+def _seconds_of(call: Callable[[], Any], times: int) -> float:
+    began = time.perf_counter()
+    for _ in range(times):
+        call()
+    return (time.perf_counter() - began) / times
 
 
 def require_pairs(split: Split) -> None:

@@ -18,20 +18,26 @@ from ..spec import Float64Array, Settings, Triples
 Tables: TypeAlias = tuple[Float64Array, ...]
 
 
+def default_ops() -> ModuleType:
+    """The implementation that trains and serves unless another is given: `c2f_ref.fast`, loaded when it is first asked for.
+
+    Edge: where numba is not installed, the specification.
+    """
+    try:
+        from .. import fast
+    except ModuleNotFoundError as error:
+        if error.name != "numba":
+            raise
+        return spec
+    return fast
+
+
 class Stage(Protocol):
     """What `run_stage` needs to know of a stage."""
 
     @property
     def name(self) -> str:
         """How callbacks are told of it."""
-
-    @property
-    def lr(self) -> float:
-        """Adam's rate."""
-
-    @property
-    def batch(self) -> int:
-        """Triples in a step."""
 
     def prepare(self, assignment: sparse.csr_array, previous: Any = None) -> Any:
         """The implementation's plan for the graph with this assignment; it may take over from an earlier one."""
@@ -53,9 +59,7 @@ class CoarseStage:
     norm_adjacency: sparse.csr_array
     n_users: int
     settings: Settings
-    lr: float
-    batch: int
-    ops: ModuleType = spec
+    ops: ModuleType
     name: str = "coarse"
 
     def prepare(self, assignment: sparse.csr_array, previous: Any = None) -> Any:
@@ -87,9 +91,7 @@ class FineStage:
     coarse_assignment: sparse.csr_array
     coarse: Float64Array
     settings: Settings
-    lr: float
-    batch: int
-    ops: ModuleType = spec
+    ops: ModuleType
     name: str = "fine"
 
     def prepare(self, assignment: sparse.csr_array, previous: Any = None) -> Any:

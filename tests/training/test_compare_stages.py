@@ -33,8 +33,8 @@ def test_all_rows_are_printed_and_the_controls_make_as_many_steps_as_the_fine_st
     folder: Path, max_epochs: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With 60 epochs patience ends the fine stage, with 7 the epochs do."""
-    settings = ["n_coarse=6", "n_fine=4", "dim=5", "n_layers=2", "fine_per_coarse=3", "coarse_batch=128", "fine_batch=96"]
-    recipe = ["evaluate_every=2", "patience=2", f"max_epochs={max_epochs}", "coarse_lr=0.05", "fine_lr=0.04"]
+    settings = ["n_coarse=6", "n_fine=4", "dim=5", "n_layers=2", "fine_per_coarse=3", "coarse.batch=128", "fine.batch=96"]
+    recipe = ["evaluate_every=2", "patience=2", f"max_epochs={max_epochs}", "coarse.lr=0.05", "fine.lr=0.04"]
     options = [part for override in settings + recipe for part in ("--set", override)]
     monkeypatch.setattr(sys, "argv", [str(EXAMPLE), str(folder), "--seeds", "0", "1", "--json", *options])
     runpy.run_path(str(EXAMPLE), run_name="__main__")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from c2f_ref import spec
 from c2f_ref.baselines import rank_by_popularity
@@ -16,8 +15,7 @@ from c2f_ref.training import DEMO_SETTINGS, RECIPES, embed_model, evaluate_embed
 def test_coarse_beats_popularity_and_fine_beats_coarse(seed: int) -> None:
     """By NDCG@10 on held-out pairs; data, split and training follow the seed, as in `c2f-ref demo --seed`."""
     split = split_ratio(planted(rng=np.random.default_rng(seed)), valid=0.2, test=0.3, seed=seed)
-    with threadpool_limits(1):  # a second BLAS thread makes products this small take twice as long
-        coarse, fine = train(split, DEMO_SETTINGS, RECIPES["demo"], seed=seed)
+    coarse, fine = train(split, DEMO_SETTINGS, RECIPES["demo"], seed=seed)
     assert fine is not None
     seen, held_out = split.train.matrix(), split.test.matrix()
     users = np.flatnonzero(np.diff(held_out.indptr))

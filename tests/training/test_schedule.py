@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain, pairwise, repeat
-from math import ceil, log2
-from types import ModuleType
+from math import ceil, cos, log2, pi
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
+from training.tiny import told_of
 
 from c2f_ref.interactions import Interactions, Split, split_given
 from c2f_ref.spec import AdamState, Settings, SpecError, Triples
-from c2f_ref.training import Evaluation, Progress, Recipe, StageResult, evaluate_embeddings, run_stage
+from c2f_ref.training import Estimate, Evaluation, Progress, Schedule, StageResult, State, run_stage, schedule, start_state
 
 NDCG = [0.0, *(1 / log2(7 - level) for level in range(1, 6))]
 """NDCG@5 by level: the one held-out item is not in the list (0), or at place 5 - level, counted from 0."""
@@ -27,16 +28,16 @@ BATCH, STEPS = 2, 3
 class Script:
     """A stage, and its `ops`, that do nothing but keep count: the tables count steps, the assignment counts refreshes.
 
-    A plan is the assignment that it was made for. `log` has every call; a gradient is 10 + its plan, to be told again later.
+    A plan is the assignment that it was made for. `log` has every call; a gradient is 10 + its plan, to be told again later,
+    and for the bias, the second table, it is below 0. `rates` has those of the first table and those of the bias.
     """
 
     name = "scripted"
-    lr = 0.25
-    batch = BATCH
 
     def __init__(self, levels: Iterable[int]) -> None:
         self.levels = chain(levels, repeat(0))
         self.log: list[tuple[Any, ...]] = []
+        self.rates: tuple[list[float], list[float]] = [], []
         self.ops = ModuleType("scripted")
         vars(self.ops).update(sample_triples=self.sample_triples, rank_items=self.rank_items, adam_step=self.adam_step)
 
@@ -51,7 +52,7 @@ class Script:
     def loss_and_grad(self, plan: int, tables: Any, triples: Triples) -> Any:
         self.log.append(("grad", plan, tables[0].item()))
         assert [part.size for part in triples] == [BATCH] * 3
-        return tables[0].item(), (np.array([10.0 + plan]), np.array([20.0 + plan]))
+        return tables[0].item(), (np.array([10.0 + plan]), np.array([-1.0]))
 
     def refresh(self, plan: int, tables: Any) -> sparse.csr_array:
         self.log.append(("refresh", plan, tables[0].item()))
@@ -69,15 +70,16 @@ class Script:
         return ranked[:, :k], None
 
     def adam_step(self, table: Any, grad: Any, state: AdamState, lr: float, settings: Settings) -> Any:
-        assert lr == self.lr
-        if grad.item() < 20:  # of the two tables one is told of
+        is_bias = grad.item() < 0
+        self.rates[is_bias].append(lr)
+        if not is_bias:
             self.log.append(("adam", table.item(), state.n_steps, grad.item()))
         return table + 1, AdamState(state.first, state.second, state.n_steps + 1)
 
     def epochs(self) -> list[list[tuple[Any, ...]]]:
         """The calls of each epoch, from its sampling to the next one's."""
         cuts = [place for place, call in enumerate(self.log) if call[0] == "sample"]
-        return [self.log[start:stop] for start, stop in zip(cuts, [*cuts[1:], len(self.log)], strict=True)]
+        return [self.log[start:stop] for start, stop in pairwise([*cuts, len(self.log)])]
 
 
 UNREFRESHED = sparse.csr_array(([0.0], [0], [0, 1]), shape=(1, 1))
@@ -86,23 +88,21 @@ NONE = Interactions.from_indices([], [], 1, 7)
 SPLIT = split_given(TRAIN, VALID, TEST)
 
 
+def scheduled(**changes: Any) -> Schedule:
+    """3 steps of 2 triples in an epoch, at a rate of 1/4."""
+    return Schedule(**{"batch": BATCH, "lr": 0.25, "draws_per_epoch": STEPS, "n_negatives": BATCH} | changes)
+
+
+def start(first_phase: int = 1) -> State:
+    return start_state((np.zeros(1), np.zeros(1)), UNREFRESHED, rng=np.random.default_rng(0), first_phase=first_phase)
+
+
 def run(
-    levels: Iterable[int], *, split: Split = SPLIT, hooks: Any = None, first_phase: int = 1, **recipe: Any
+    levels: Iterable[int], state: State | None = None, *, split: Split = SPLIT, hooks: Any = None, **changes: Any
 ) -> tuple[StageResult, Script]:
-    """Run the script: one user with 7 items, 3 steps of 2 triples in an epoch."""
+    """Run the script from its start or from `state`: one user with 7 items."""
     script = Script(levels)
-    result = run_stage(
-        script,
-        (np.zeros(1), np.zeros(1)),
-        UNREFRESHED,
-        split,
-        Settings(),
-        Recipe(**{"draws_per_epoch": STEPS, "n_negatives": BATCH} | recipe),
-        rng=np.random.default_rng(0),
-        ops=script.ops,
-        first_phase=first_phase,
-        **(hooks or {}),
-    )
+    result = run_stage(script, state or start(), split, Settings(), scheduled(**changes), ops=script.ops, **(hooks or {}))
     return result, script
 
 
@@ -157,9 +157,10 @@ def test_the_best_of_phase_two_wins_even_below_phase_one(published: tuple[StageR
 
 
 def test_the_assignment_is_refreshed_once_an_epoch_from_the_switch_on(published: tuple[StageResult, Script]) -> None:
-    _, script = published
+    result, script = published
     refreshed = [[call[0] for call in epoch].count("refresh") for epoch in script.epochs()]
     assert refreshed == [0] * 30 + [1] * 35
+    assert [e.n_refreshes for e in result.evaluations] == [0] * 7 + [5, 10, 15, 20, 25, 30, 35]
 
 
 def test_the_epoch_of_the_switch_trains_on_and_refreshes_between_gradient_and_step(published: tuple[StageResult, Script]) -> None:
@@ -196,31 +197,92 @@ def test_a_figure_that_never_moves_is_best_when_it_is_first() -> None:
     assert (result.best_fixed.epoch, result.best.epoch, result.last_epoch) == (0, 30, 55)
 
 
+def test_the_rate_of_the_schedule_is_that_of_tables_and_bias(published: tuple[StageResult, Script]) -> None:
+    _, script = published
+    assert script.rates == ([0.25] * STEPS * 65, [0.25] * STEPS * 65)
+
+
+# Schedules that are not the published one
+
+
+def test_rates_fall_along_half_a_cosine_and_the_bias_has_a_multiple_of_them() -> None:
+    """Of at most 11 epochs the last, 10, is evaluated and not trained: 30 steps, in which the cosine goes from 1 towards -1.
+
+    From 0.25 to 0.0625: the rate is 0.15625 + 0.09375 times the cosine; in step 15 that is 0.
+    """
+    result, script = run([1, 2, 3], max_epochs=11, last_lr=0.0625, bias_lr=8.0)
+    expected = [0.15625 + 0.09375 * cos(pi * step / 30) for step in range(30)]
+    assert script.rates[0] == pytest.approx(expected, rel=1e-14)
+    assert script.rates[0][0] == 0.25
+    assert script.rates[0][15] == pytest.approx(0.15625, rel=1e-14)
+    assert script.rates[1] == [8.0 * rate for rate in script.rates[0]]
+    assert result.n_steps == 30
+
+
+def test_a_stage_of_one_table_trains_it_as_its_bias() -> None:
+    """The last table is the bias, also where it is the only one."""
+    script = Script([1])
+    script.loss_and_grad = lambda plan, tables, triples: (0.0, (np.array([-1.0]),))  # type: ignore[method-assign]
+    state = start_state((np.zeros(1),), UNREFRESHED, rng=np.random.default_rng(0))
+    run_stage(script, state, SPLIT, Settings(), scheduled(max_epochs=6, bias_lr=3.0), ops=script.ops)
+    assert script.rates == ([], [0.75] * STEPS * 5)
+
+
+def test_a_phase_with_a_fixed_assignment_ends_after_its_epochs_even_where_it_improves() -> None:
+    """10 epochs have passed at the evaluation of epoch 10, the first one at which 9 have, too; it belongs to phase one."""
+    for limit in (9, 10):
+        result, script = run([1, 2, 3, 0, 4], max_fixed_epochs=limit)
+        assert [e.epoch for e in result.evaluations if e.phase == 1] == [0, 5, 10]
+        assert result.best_fixed is not None
+        assert (result.best_fixed.epoch, result.best.epoch, result.last_epoch) == (10, 20, 45)
+        assert [[call[0] for call in epoch].count("refresh") for epoch in script.epochs()] == [0] * 10 + [1] * 35
+        assert [e.n_refreshes for e in result.evaluations] == [0, 0, 0, 5, 10, 15, 20, 25, 30, 35]
+
+
+def test_patience_may_end_the_first_phase_before_its_epochs_do() -> None:
+    result, _ = run([1, 0, 0, 0, 0], patience=2, max_fixed_epochs=40)
+    assert [e.epoch for e in result.evaluations if e.phase == 1] == [0, 5, 10]
+
+
+def test_no_limit_on_the_first_phase_ends_the_second() -> None:
+    """Epochs beyond the limit are those of phase two, in which misses alone count."""
+    result, _ = run([1, 2, 3, 4, 5], max_fixed_epochs=5, max_epochs=21)
+    assert [e.phase for e in result.evaluations] == [1, 1, 2, 2, 2]
+    assert (result.best.epoch, result.last_epoch) == (20, 20)
+
+
 # Edges
 
 
 def test_a_stage_that_ends_in_phase_one_gives_its_best() -> None:
+    """Epochs 11 and 12 would follow the last evaluation, of epoch 10, and are not trained."""
     result, script = run([2, 1, 3], max_epochs=13)
     assert result.best is result.best_fixed
-    assert (result.best.epoch, result.last_epoch, result.n_steps) == (10, 12, 39)
+    assert (result.best.epoch, result.last_epoch, result.n_steps) == (10, 10, 30)
+    assert {e.max_steps for e in result.evaluations} == {30}
+    assert len(script.epochs()) == 10
     assert not [call for call in script.log if call[0] == "refresh"]
 
 
-def test_a_stage_that_ends_before_phase_two_is_evaluated_gives_the_best_of_phase_one() -> None:
-    """Two misses at epoch 10; epochs 10, 11 and 12 refresh; the evaluation of epoch 15 never comes."""
-    result, script = run([3, 2, 1], patience=2, max_epochs=13)
+@pytest.mark.parametrize("ends", [{"patience": 2}, {"max_fixed_epochs": 6}])
+def test_a_stage_that_ends_before_phase_two_is_evaluated_gives_the_best_of_phase_one(ends: dict[str, int]) -> None:
+    """Phase one ends at epoch 10; an evaluation of epoch 15 never comes, so that epoch 10 is not trained."""
+    result, script = run([3, 2, 1], max_epochs=13, **ends)
     assert result.best is result.best_fixed
-    assert (result.best.epoch, result.best.assignment.data[0], result.last_epoch) == (0, 0, 12)
-    assert len([call for call in script.log if call[0] == "refresh"]) == 3
+    assert (result.best.epoch, result.best.assignment.data[0], result.last_epoch) == (0, 0, 10)
+    assert {e.phase for e in result.evaluations} == {1}
+    assert not [call for call in script.log if call[0] == "refresh"]
 
 
-def test_a_single_epoch_evaluates_the_start_and_trains_once() -> None:
-    result, _ = run([1], max_epochs=1)
-    assert (result.best.epoch, steps_of(result.best), result.n_steps, len(result.evaluations)) == (0, 0, STEPS, 1)
+@pytest.mark.parametrize("max_epochs", [1, 5])
+def test_without_a_second_evaluation_the_start_is_chosen_and_nothing_trained(max_epochs: int) -> None:
+    result, script = run([1], max_epochs=max_epochs, last_lr=0.1)
+    assert (result.best.epoch, steps_of(result.best), result.n_steps, result.last_epoch) == (0, 0, 0, 0)
+    assert [call[0] for call in script.log] == ["prepare", "embed"]
 
 
 def test_a_stage_may_begin_in_phase_two() -> None:
-    result, script = run([1, 2, 0, 0, 0, 0, 0], first_phase=2)
+    result, script = run([1, 2, 0, 0, 0, 0, 0], start(first_phase=2))
     assert result.best_fixed is None
     assert (result.best.epoch, result.last_epoch) == (5, 30)
     assert [[call[0] for call in epoch].count("refresh") for epoch in script.epochs()] == [1] * 30
@@ -234,8 +296,18 @@ def test_models_are_chosen_by_ndcg_at_the_given_k() -> None:
 
 
 def test_an_epoch_draws_as_many_users_as_there_are_training_pairs() -> None:
-    _, script = run([0], draws_per_epoch=None, n_negatives=BATCH, max_epochs=1)
-    assert ("sample", 1, BATCH) in script.log
+    _, script = run([0], draws_per_epoch=None, n_negatives=BATCH, max_epochs=6)
+    assert script.epochs()[0][0] == ("sample", 1, BATCH)
+    assert len(script.epochs()) == 5
+
+
+def test_an_epoch_may_have_fewer_steps_than_it_can() -> None:
+    """Users without a pair or without unseen items give no triples: here one batch where there could be three."""
+    script = Script([1, 2])
+    few = Triples(*(np.zeros(BATCH, dtype=np.int64) for _ in range(3)))
+    script.ops.sample_triples = lambda *given, rng: few  # type: ignore[attr-defined]
+    result = run_stage(script, start(), SPLIT, Settings(), scheduled(max_epochs=6), ops=script.ops)
+    assert [(e.n_steps, e.max_steps) for e in result.evaluations] == [(0, 15), (5, 15)]
 
 
 # By definition
@@ -255,29 +327,46 @@ def first_stop(levels: list[int], patience: int) -> int | None:
     patience=st.integers(1, 4),
     every=st.integers(1, 3),
     max_epochs=st.integers(1, 60),
+    limit=st.none() | st.integers(1, 60),
 )
 def test_phases_and_the_chosen_models_are_those_of_the_definition(
-    levels: list[int], patience: int, every: int, max_epochs: int
+    levels: list[int], patience: int, every: int, max_epochs: int, limit: int | None
 ) -> None:
-    result, script = run(levels, patience=patience, evaluate_every=every, max_epochs=max_epochs)
-    levels = (levels + [0] * max_epochs)[: ceil(max_epochs / every)]
-    switch = first_stop(levels, patience)
-    fixed, refreshed = (levels, []) if switch is None else (levels[: switch + 1], levels[switch + 1 :])
+    states: list[State] = []
+    changes = {"patience": patience, "evaluate_every": every, "max_epochs": max_epochs, "max_fixed_epochs": limit}
+    result, script = run(levels, hooks={"on_state": states.append}, **changes)
+    n_evaluations = ceil(max_epochs / every)
+    played = (levels + [0] * n_evaluations)[:n_evaluations]
+    late = None if limit is None or ceil(limit / every) >= n_evaluations else ceil(limit / every)
+    switch = min((place for place in (first_stop(played, patience), late) if place is not None), default=None)
+    fixed, refreshed = (played, []) if switch is None else (played[: switch + 1], played[switch + 1 :])
     stop = first_stop(refreshed, patience)
     refreshed = refreshed if stop is None else refreshed[: stop + 1]
 
     assert [(e.phase, e.epoch) for e in result.evaluations] == [
         (1 if place < len(fixed) else 2, every * place) for place in range(len(fixed) + len(refreshed))
     ]
-    last_epoch = max_epochs - 1 if stop is None else every * (len(fixed) + stop)
-    assert result.last_epoch == last_epoch
-    assert len(script.epochs()) == (max_epochs if stop is None else last_epoch)
+    assert result.last_epoch == len(script.epochs()) == every * (len(fixed) + len(refreshed) - 1)
     assert result.best_fixed is not None
     assert result.best_fixed.epoch == every * fixed.index(max(fixed))
     chosen = every * (len(fixed) + refreshed.index(max(refreshed))) if refreshed else result.best_fixed.epoch
     assert (result.best.epoch, steps_of(result.best)) == (chosen, STEPS * chosen)
-    n_refreshed = 0 if switch is None else max(0, chosen - every * switch)
-    assert result.best.assignment.data[0] == n_refreshed
+    switched = every * (len(fixed) - 1)
+    assert [e.n_refreshes for e in result.evaluations] == [max(0, e.epoch - switched) for e in result.evaluations]
+    assert result.best.assignment.data[0] == max(0, chosen - switched)
+
+    # States: one for every evaluation, after it; a run goes on from any of them as if nothing had been.
+    assert [state.evaluations for state in states] == [result.evaluations[: place + 1] for place in range(len(states))]
+    assert [state.is_finished for state in states] == [False] * (len(states) - 1) + [True]
+    for place, state in enumerate(states):
+        again, rest = run(levels[place + 1 :], state, **changes)
+        assert told_of(again) == told_of(result)
+        assert rest.rates[0] == script.rates[0][state.n_steps :]
+        assert (again.last_epoch, again.n_steps) == (result.last_epoch, result.n_steps)
+        for one, two in ((again.best, result.best), (again.best_fixed, result.best_fixed)):
+            assert one is not None
+            assert two is not None
+            assert (one.epoch, steps_of(one), one.assignment.data[0]) == (two.epoch, steps_of(two), two.assignment.data[0])
 
 
 # What is told
@@ -290,11 +379,98 @@ def test_callbacks_are_told_every_evaluation_and_every_step() -> None:
     evaluations, steps = ([one for one in told if isinstance(one, kind)] for kind in (Evaluation, Progress))
     assert tuple(evaluations) == result.evaluations
     assert [e.loss for e in evaluations] == [None, 7.0, 22.0]
-    assert [(p.epoch, p.n_steps, p.loss) for p in steps] == [(n // STEPS, n + 1, n) for n in range(12 * STEPS)]
-    assert {one.max_steps for one in told} == {12 * STEPS}
+    assert [(p.epoch, p.n_steps, p.loss) for p in steps] == [(n // STEPS, n + 1, n) for n in range(10 * STEPS)]
+    assert {one.max_steps for one in told} == {10 * STEPS}
     assert {(one.stage, one.phase) for one in told} == {("scripted", 1)}
     assert [one.n_steps for one in told] == sorted(one.n_steps for one in told)
     assert all(0 <= one.seconds <= two.seconds for one, two in pairwise(told))
+
+
+def test_an_evaluation_is_told_before_the_state_that_it_leaves() -> None:
+    told: list[Evaluation | State] = []
+    run([1, 0], max_epochs=6, hooks={"on_evaluation": told.append, "on_state": told.append})
+    assert [type(one) for one in told] == [Evaluation, State] * 2
+
+
+def test_callbacks_of_none_are_no_callbacks() -> None:
+    names = ("on_estimate", "on_evaluation", "on_step", "on_state")
+    result, script = run([1, 2], max_epochs=6, hooks=dict.fromkeys(names))
+    assert result.best.epoch == 5
+    assert script.log[:3] == [("prepare", 0), ("embed", 0, 0.0), ("sample", STEPS, BATCH)]
+
+
+class Clock:
+    """Seconds that pass only when somebody says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(schedule, "time", SimpleNamespace(perf_counter=lambda: self.now))
+
+    def slow(self, script: Script, method: str, seconds: list[float]) -> None:
+        """Calls of this method take so long, one after the other; the last number holds for all that follow."""
+        call, durations = getattr(script, method), chain(seconds, repeat(seconds[-1]))
+
+        def slowly(*given: Any) -> Any:
+            self.now += next(durations)
+            return call(*given)
+
+        setattr(script, method, slowly)
+
+
+def test_an_estimate_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first step compiles, 100 seconds long, and does not count; of the next three, 2, 3 and 4 seconds long, the mean does.
+
+    12 epochs: evaluations of 0, 5 and 10, 7 seconds each, and 30 steps: 30 * 3 + 3 * 7 = 111 seconds.
+    """
+    clock, script, told = Clock(monkeypatch), Script([5, 1, 2, 3]), []
+    clock.slow(script, "loss_and_grad", [100.0, 2.0, 3.0, 4.0, 0.0])
+    clock.slow(script, "embed", [7.0, 0.0])
+    kept = scheduled(max_epochs=12)
+    result = run_stage(script, start(), SPLIT, Settings(), kept, ops=script.ops, on_estimate=told.append)
+    assert told == [Estimate("scripted", step_seconds=3.0, evaluation_seconds=7.0, max_steps=30, max_evaluations=3)]
+    assert told[0].seconds == 111.0
+    # The stage itself began after that: from its own tables, and its first step is its first.
+    assert script.log.count(("grad", 0, 0.0)) == 4 + 1
+    assert [e.ndcg for e in result.evaluations] == pytest.approx([NDCG[level] for level in (1, 2, 3)])
+    assert result.evaluations[1].loss == 7.0
+    assert result.n_steps == steps_of(result.best) == 30
+
+
+def test_an_estimate_is_told_of_what_is_left() -> None:
+    """In the state of epoch 5, which is evaluated, one more evaluation is left, that of epoch 10, and 15 of 30 steps."""
+    states: list[State] = []
+    told: list[Estimate] = []
+    run([1, 2, 3], max_epochs=12, hooks={"on_state": states.append})
+    run([3], states[1], max_epochs=12, hooks={"on_estimate": told.append})
+    assert [(one.max_steps, one.max_evaluations) for one in told] == [(15, 1)]
+
+
+def test_a_finished_state_trains_nothing_and_tells_nobody() -> None:
+    states: list[State] = []
+    result, _ = run([1, 2, 0], max_epochs=11, hooks={"on_state": states.append})
+    told: list[Any] = []
+    hooks = dict.fromkeys(("on_estimate", "on_evaluation", "on_step", "on_state"), told.append)
+    again, script = run([], states[-1], max_epochs=11, hooks=hooks)
+    assert [call[0] for call in script.log] == ["prepare"]
+    assert told == []
+    assert again == result
+
+
+def test_time_between_a_stop_and_its_resumption_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps take 2 seconds: 15 of them 30. After the first run ended an hour passes."""
+    clock = Clock(monkeypatch)
+    states: list[State] = []
+
+    def slow_run(state: State | None) -> StageResult:
+        script = Script([1] * 3)
+        clock.slow(script, "loss_and_grad", [2.0])
+        kept = scheduled(max_epochs=12)
+        return run_stage(script, state or start(), SPLIT, Settings(), kept, ops=script.ops, on_state=states.append)
+
+    slow_run(None)
+    clock.now += 3600.0
+    again = slow_run(states[1])
+    assert [e.seconds for e in again.evaluations] == [0.0, 30.0, 60.0]
 
 
 @pytest.mark.parametrize(
@@ -303,19 +479,3 @@ def test_callbacks_are_told_every_evaluation_and_every_step() -> None:
 def test_no_pairs_to_learn_from_or_to_choose_by_is_an_error(split: Split, missing: str) -> None:
     with pytest.raises(SpecError, match=f"at least one {missing} pair, got none"):
         run([1], split=split)
-
-
-def test_metrics_are_means_over_users_with_a_held_out_item() -> None:
-    """Entities on a line: user u has value 1 or -1, so items are in falling or in rising order of theirs, 3, 2, 1, 0.
-
-    User 0 has seen item 0: list 1, 2, 3; held out 1 and 3. User 1: list 3, 2, 1, 0; held out 2. User 2 has nothing held out.
-    At k = 2 recall is 1/2 and 1; NDCG is 1 / (1 + 1/log2 3) and 1/log2 3.
-    """
-    entities = np.array([[1.0], [-1.0], [1.0], [3.0], [2.0], [1.0], [0.0]])
-    seen = sparse.csr_array(([1.0], ([0], [0])), shape=(3, 4))
-    held_out = sparse.csr_array((np.ones(3), ([0, 0, 1], [1, 3, 2])), shape=(3, 4))
-    metrics = evaluate_embeddings(entities, np.zeros(7), seen, held_out, (2,))
-    second = 1 / log2(3)
-    assert metrics == pytest.approx({"ndcg@2": (1 / (1 + second) + second) / 2, "recall@2": 0.75})
-    with pytest.raises(SpecError, match="at least one user"):
-        evaluate_embeddings(entities, np.zeros(7), seen, sparse.csr_array((3, 4)), (2,))
