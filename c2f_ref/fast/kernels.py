@@ -61,37 +61,30 @@ def put_product(blocks: Any, data: Any, indices: Any, indptr: Any, dense: Any, o
 
 
 @kernel(parallel=True)
-def add_product_of_rows(blocks: Any, rows: Any, data: Any, indices: Any, indptr: Any, dense: Any, divisor: Any, out: Any) -> None:
-    """out[r] = (out[r] + sum over stored entries (rows[r], c) of data * dense[c]) / divisor; blocks cut the rows of `out`."""
+def horner_step(blocks: Any, data: Any, indices: Any, indptr: Any, slots: Any, first: Any, total: Any, out: Any) -> None:
+    """One turn of Horner's rule: out[r] = first[slots[r]] + (G total)[r], without the first term where the slot is -1."""
+    for block in span(blocks.size - 1):
+        for row in range(blocks[block], blocks[block + 1]):
+            start_row(slots[row], first, out[row])
+            add_row(data, indices, indptr[row], indptr[row + 1], total, out[row])
+
+
+@kernel(parallel=True)
+def step_of_rows(
+    blocks: Any, rows: Any, data: Any, indices: Any, indptr: Any, slots: Any, first: Any, total: Any, divisor: Any, out: Any
+) -> None:
+    """As `horner_step`, for some rows alone: out[r] = (first[slots[r]] + (G total)[rows[r]]) / divisor; blocks cut rows of `out`."""
     for block in span(blocks.size - 1):
         for r in range(blocks[block], blocks[block + 1]):
-            add_row(data, indices, indptr[rows[r]], indptr[rows[r] + 1], dense, out[r])
+            start_row(slots[r], first, out[r])
+            add_row(data, indices, indptr[rows[r]], indptr[rows[r] + 1], total, out[r])
             for d in range(out.shape[1]):
                 out[r, d] /= divisor
 
 
 @kernel(parallel=True)
-def sum_layers(rows: Any, layers: Any, out: Any) -> None:
-    """out[r] = sum over layers, from the first, of row rows[r]; layers (L, n, D)."""
-    for r in span(rows.size):
-        out[r] = layers[0, rows[r]]
-        for layer in range(1, layers.shape[0]):
-            for d in range(out.shape[1]):
-                out[r, d] += layers[layer, rows[r], d]
-
-
-@kernel(parallel=True)
-def step_back(blocks: Any, data: Any, indices: Any, indptr: Any, slots: Any, grad: Any, total: Any, out: Any) -> None:
-    """One turn of Horner's rule: out = grad + G total, where `grad` is compact."""
-    for block in span(blocks.size - 1):
-        for row in range(blocks[block], blocks[block + 1]):
-            start_row(slots[row], grad, out[row])
-            add_row(data, indices, indptr[row], indptr[row + 1], total, out[row])
-
-
-@kernel(parallel=True)
 def first_step_back(blocks: Any, data: Any, indices: Any, indptr: Any, slots: Any, grad: Any, out: Any) -> None:
-    """The first turn of Horner's rule, out = grad + G grad: only entries whose column is in the batch count."""
+    """The first turn backwards, out = grad + G grad: only entries whose column is in the batch count."""
     for block in span(blocks.size - 1):
         longest = 0
         for row in range(blocks[block], blocks[block + 1]):
@@ -106,6 +99,42 @@ def first_step_back(blocks: Any, data: Any, indices: Any, indptr: Any, slots: An
                     n_kept += 1
             start_row(slots[row], grad, out[row])
             add_row(kept_data, kept_slots[:n_kept], 0, n_kept, grad, out[row])
+
+
+@kernel(parallel=True)
+def last_step_back(
+    blocks: Any,
+    data: Any,
+    indices: Any,
+    indptr: Any,
+    slots: Any,
+    grad: Any,
+    total: Any,
+    divisor: Any,
+    ego: Any,
+    counts: Any,
+    weight: Any,
+    out: Any,
+) -> None:
+    """The last turn backwards, and for entities, the first rows, what their ego rows add and what tanh is taken of.
+
+    out = (grad + G total) / divisor,  out[:N] = (out[:N] + weight count ego) (1 - ego^2)
+
+    Counts are compact like `grad`: how often a row is in the batch.
+    """
+    for block in span(blocks.size - 1):
+        for row in range(blocks[block], blocks[block + 1]):
+            target = out[row]
+            start_row(slots[row], grad, target)
+            add_row(data, indices, indptr[row], indptr[row + 1], total, target)
+            if row < ego.shape[0]:
+                penalty = weight * (counts[slots[row]] if slots[row] >= 0 else 0)
+                for d in range(target.size):
+                    x = ego[row, d]
+                    target[d] = (target[d] / divisor + penalty * x) * (1 - x * x)
+            else:
+                for d in range(target.size):
+                    target[d] /= divisor
 
 
 @kernel(parallel=True)
@@ -191,17 +220,6 @@ def pull_back_pairs(
                 for d in range(target.size):
                     target[d] += signed * entities[u, d]
                 grad_bias[row] += signed
-
-
-@kernel(parallel=True)
-def pull_back_ego(blocks: Any, ego: Any, slots: Any, counts: Any, divisor: Any, weight: Any, grad: Any) -> None:
-    """Gradient of what tanh is taken of, in place: (grad / divisor + weight count ego) (1 - ego^2); counts (R,) in the batch."""
-    for block in span(blocks.size - 1):
-        for row in range(blocks[block], blocks[block + 1]):
-            penalty = weight * (counts[slots[row]] if slots[row] >= 0 else 0)
-            for d in range(ego.shape[1]):
-                x = ego[row, d]
-                grad[row, d] = (grad[row, d] / divisor + penalty * x) * (1 - x * x)
 
 
 @kernel(parallel=True)

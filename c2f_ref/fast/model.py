@@ -32,7 +32,7 @@ def prepare_coarse(
 ) -> CoarsePlan:
     """As `c2f_ref.spec.prepare_coarse`; numbers are of the adjacency's type."""
     require_sizes(norm_adjacency, coarse_assignment, n_users, settings)
-    where = locality(norm_adjacency, previous.where if previous else None)
+    where = locality(norm_adjacency, n_users, previous.where if previous else None)
     own = renumbered(coarse_assignment, where.order)
     dtype = norm_adjacency.dtype
     graph = Matrix.of(expand_coarse(where.norm_adjacency, own), dtype)
@@ -43,9 +43,11 @@ def embed_coarse(plan: CoarsePlan, coarse: FloatArray) -> tuple[FloatArray, Floa
     """As `c2f_ref.spec.embed_coarse`."""
     require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
     n_entities = plan.where.place.size
+    out = np.empty((plan.graph.n_rows, plan.settings.dim), dtype=plan.graph.data.dtype)
     rows = np.concatenate([plan.where.place, np.arange(n_entities, plan.graph.n_rows)])
-    _, propagated = _forward_coarse(plan, _own_type(plan, coarse), rows)
-    return propagated[:n_entities].copy(), propagated[n_entities:].copy()
+    _forward_coarse(plan, _own_type(plan, coarse), rows, out)
+    entities, nodes = np.split(out, _cuts(plan))
+    return entities, nodes
 
 
 def coarse_loss_and_grad(
@@ -54,21 +56,20 @@ def coarse_loss_and_grad(
     """As `c2f_ref.spec.coarse_loss_and_grad`."""
     batch = _batch(plan, bias, triples)
     require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
-    layers, propagated = _forward_coarse(plan, _own_type(plan, coarse), batch.rows)
-    loss, grad, grad_bias = _pairs(plan, batch, propagated, layers[0], bias)
-    total = layers[1]  # layers but the first are free from here on
-    if plan.settings.n_layers == 0:
+    propagated, total, spare = (_work(plan, name) for name in ("propagated", "total", "spare"))
+    propagated = propagated[: batch.rows.size]
+    ego = _forward_coarse(plan, _own_type(plan, coarse), batch.rows, propagated)
+    loss, grad, grad_bias = _pairs(plan, batch, propagated, ego, bias)
+    # G is symmetric, so that it pulls back by itself.
+    if plan.settings.n_layers < 2:
         kernels.put_rows(batch.slots, grad, total)
-    for layer in range(plan.settings.n_layers):
-        # G is symmetric, so that it pulls back by itself.
-        if layer == 0:
-            kernels.first_step_back(*plan.graph.arrays, batch.slots, grad, total)
-        else:
-            before, total = total, layers[1 + layer % 2]
-            kernels.step_back(*plan.graph.arrays, batch.slots, grad, before, total)
-    grad_ego, grad_coarse = np.split(total, _cuts(plan))
-    grad_coarse = grad_coarse / total.dtype.type(plan.settings.n_layers + 1)
-    return loss, grad_coarse + _pull_back_ego(plan, batch, layers[0], grad_ego), grad_bias
+    else:
+        kernels.first_step_back(*plan.graph.arrays, batch.slots, grad, total)
+    for _ in range(plan.settings.n_layers - 2):
+        kernels.horner_step(*plan.graph.arrays, batch.slots, grad, total, spare)
+        total, spare = spare, total
+    grad_ego, grad_coarse = _last_step_back(plan, batch, ego, grad, total, spare)
+    return loss, grad_coarse + plan.coarse_transposed.product(grad_ego), grad_bias
 
 
 def prepare_fine(
@@ -82,7 +83,7 @@ def prepare_fine(
     """As `c2f_ref.spec.prepare_fine`; numbers are of the adjacency's type."""
     require_sizes(norm_adjacency, coarse_assignment, n_users, settings)
     require_shape("fine_assignment", fine_assignment, (settings.n_coarse, settings.n_fine))
-    where = locality(norm_adjacency, previous.where if previous else None)
+    where = locality(norm_adjacency, n_users, previous.where if previous else None)
     own = renumbered(coarse_assignment, where.order)
     dtype = norm_adjacency.dtype
     return FinePlan(
@@ -102,8 +103,9 @@ def embed_fine(plan: FinePlan, coarse: FloatArray, fine: FloatArray) -> tuple[Fl
     """As `c2f_ref.spec.embed_fine`."""
     require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
     require_table("fine", fine, plan.settings.n_fine, plan.settings)
-    _, *propagated = _forward_fine(plan, _own_type(plan, coarse), _own_type(plan, fine), plan.where.place)
-    h, c, f = (part.copy() for part in propagated)
+    out = np.empty((plan.graph.n_rows, plan.settings.dim), dtype=plan.graph.data.dtype)
+    _forward_fine(plan, _own_type(plan, coarse), _own_type(plan, fine), plan.where.place, out)
+    h, c, f = np.split(out, _cuts(plan))
     return h, c, f
 
 
@@ -116,90 +118,108 @@ def fine_loss_and_grad(
     require_table("coarse", coarse, settings.n_coarse, settings)
     require_table("fine", fine, settings.n_fine, settings)
     coarse, fine = _own_type(plan, coarse), _own_type(plan, fine)
-    layers, propagated, *_ = _forward_fine(plan, coarse, fine, batch.rows)
-    loss, grad, grad_bias = _pairs(plan, batch, propagated, layers[0], bias)
-    total = layers[1]  # layers but the first are free from here on
+    propagated, total, spare = (_work(plan, name) for name in ("propagated", "total", "spare"))
+    propagated = propagated[: batch.rows.size + settings.n_coarse + settings.n_fine]
+    ego = _forward_fine(plan, coarse, fine, batch.rows, propagated)
+    loss, grad, grad_bias = _pairs(plan, batch, propagated[: batch.rows.size], ego, bias)
     kernels.put_rows(batch.slots, grad, total)
     for layer in range(settings.n_layers):
-        parts = np.split(total, _cuts(plan))  # views
-        unsharpen(plan.coarse_transposed, plan.fine_transposed, settings.bridge_weight, *parts)
-        before, total = total, layers[2 - layer % 2]
-        kernels.step_back(*plan.graph.arrays, batch.slots, grad, before, total)
-    grad_ego, grad_bridged, grad_nodes = np.split(total, _cuts(plan))
-    grad_bridged, grad_nodes = (part / total.dtype.type(settings.n_layers + 1) for part in (grad_bridged, grad_nodes))
+        unsharpen(plan.coarse_transposed, plan.fine_transposed, settings.bridge_weight, *np.split(total, _cuts(plan)))
+        if layer < settings.n_layers - 1:
+            kernels.horner_step(*plan.graph.arrays, batch.slots, grad, total, spare)
+            total, spare = spare, total
+    grad_ego, grad_bridged, grad_nodes = _last_step_back(plan, batch, ego, grad, total, spare)
 
     grad_thresholded = settings.bridge_weight * plan.fine_transposed.product(grad_bridged)
-    grad_coarse = (1 - settings.bridge_weight) * grad_bridged + _pull_back_ego(plan, batch, layers[0], grad_ego)
+    grad_coarse = (1 - settings.bridge_weight) * grad_bridged + plan.coarse_transposed.product(grad_ego)
     grad_fine = soft_threshold_vjp(fine, settings.threshold, grad_thresholded)
     grad_fine = grad_fine + spec.fine_embed_vjp(fine, settings.threshold, grad_nodes)
     return loss, grad_coarse, grad_fine, grad_bias
 
 
-def _forward_coarse(plan: CoarsePlan, coarse: FloatArray, rows: IntArray) -> tuple[FloatArray, FloatArray]:
-    """(layers 0 to L - 1, propagated nodes `rows`) in the plan's order; the last layer is made for those rows alone."""
-    n_layers = plan.settings.n_layers
-    layers = _first_layer(plan, coarse, coarse)
-    for layer in range(1, n_layers):
-        kernels.put_product(*plan.graph.arrays, layers[layer - 1], layers[layer])
-    out = _work(plan, "propagated", plan.graph.n_rows)[: rows.size]
-    kernels.sum_layers(rows, layers[: max(n_layers, 1)], out)
-    if n_layers:
-        plan.graph.add_rows(rows, layers[n_layers - 1], n_layers + 1, out)
-    return layers, out
+def _forward_coarse(plan: CoarsePlan, coarse: FloatArray, rows: IntArray, out: FloatArray) -> FloatArray:
+    """Put the propagated nodes `rows` into `out` and return the ego rows, all in the plan's order.
 
-
-def _forward_fine(
-    plan: FinePlan, coarse: FloatArray, fine: FloatArray, rows: IntArray
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """(layers 0 to L - 1, propagated entities `rows`, coarse, fine) in the plan's order; the last layer is made for those alone.
-
-    After each product, c' = bridge(c - S_f f, f); the two lines on h add S_c (c' - c).
+    H = (X + G (X + G (X + ...))) / (L + 1), the last product for `rows` alone.
     """
-    weight, n_layers, n_entities = plan.settings.bridge_weight, plan.settings.n_layers, plan.where.place.size
-    thresholded = soft_threshold(fine, plan.settings.threshold)
-    bridged = (1 - weight) * coarse + weight * plan.fine_assignment.product(thresholded)
-    layers = _first_layer(plan, coarse, bridged, np.tanh(thresholded))
-    for layer in range(1, n_layers):
-        kernels.put_product(*plan.graph.arrays, layers[layer - 1], layers[layer])
-        h, c, f = np.split(layers[layer], _cuts(plan))  # views
-        sharpened = sharpen(plan.fine_assignment, weight, c, f)
-        kernels.add_product(*plan.coarse_assignment.arrays, sharpened - c, h)
-        c[:] = sharpened
+    first, total, spare = _first_layer(plan, coarse, coarse), _work(plan, "total"), _work(plan, "spare")
+    n_layers, everywhere = plan.settings.n_layers, np.arange(plan.graph.n_rows)
+    before = first
+    for _ in range(n_layers - 1):
+        kernels.horner_step(*plan.graph.arrays, everywhere, first, before, total)
+        before, total, spare = total, spare, total
+    _last_graph(plan).step_of_rows(rows, rows, first, before, n_layers + 1, out)
+    return first[: plan.where.order.size]
+
+
+def _forward_fine(plan: FinePlan, coarse: FloatArray, fine: FloatArray, rows: IntArray, out: FloatArray) -> FloatArray:
+    """As `_forward_coarse`; behind the entities `rows`, `out` gets all coarse and fine nodes.
+
+    H = (X + M (X + M (X + ...))) / (L + 1), where M is the product (h, c, f) with G and then
+    c' = bridge(c - S_f f, f),  h' = h + S_c (c' - c)
+    """
+    settings, n_entities = plan.settings, plan.where.place.size
+    thresholded = soft_threshold(fine, settings.threshold)
+    bridged = (1 - settings.bridge_weight) * coarse + settings.bridge_weight * plan.fine_assignment.product(thresholded)
+    first, total, spare = (
+        _first_layer(plan, coarse, bridged, np.tanh(thresholded)),
+        _work(plan, "total"),
+        _work(plan, "spare"),
+    )
     nodes = np.arange(n_entities, plan.graph.n_rows)  # coarse and fine
-    out = _work(plan, "propagated", plan.graph.n_rows)[: rows.size + nodes.size]
-    kernels.sum_layers(np.concatenate([rows, nodes]), layers[: max(n_layers, 1)], out)
-    h, c, f = np.split(out, [rows.size, rows.size + plan.settings.n_coarse])
-    if n_layers:
-        last = np.zeros((nodes.size, out.shape[1]), dtype=out.dtype)
-        plan.graph.add_rows(nodes, layers[n_layers - 1], 1, last)
-        last_c, last_f = np.split(last, [plan.settings.n_coarse])
-        sharpened = sharpen(plan.fine_assignment, weight, last_c, last_f)
-        plan.graph.add_rows(rows, layers[n_layers - 1], 1, h)
-        plan.coarse_assignment.add_rows(rows, sharpened - last_c, n_layers + 1, h)
-        c[:] = (c + sharpened) / out.dtype.type(n_layers + 1)
-        f[:] = (f + last_f) / out.dtype.type(n_layers + 1)
-    return layers, h, c, f
+    nowhere = np.full(nodes.size, -1)
+    entities_alone = np.concatenate([np.arange(n_entities), nowhere])
+
+    def sharpened(moved: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Coarse and fine rows of M total from those of G total (`moved`), and c' - c."""
+        c, f = np.split(moved, [settings.n_coarse])
+        c_new = sharpen(plan.fine_assignment, settings.bridge_weight, c, f)
+        return np.concatenate([c_new, f]), c_new - c
+
+    before = first
+    for _ in range(settings.n_layers - 1):
+        kernels.horner_step(*plan.graph.arrays, entities_alone, first, before, total)
+        moved, change = sharpened(total[n_entities:])
+        kernels.add_product(*plan.coarse_assignment.arrays, change, total[:n_entities])
+        np.add(first[n_entities:], moved, out=total[n_entities:])
+        before, total, spare = total, spare, total
+    h, nodes_out = np.split(out, [rows.size])
+    graph, divisor = _last_graph(plan), settings.n_layers + 1
+    moved = np.empty_like(nodes_out)
+    graph.step_of_rows(nodes, nowhere, first, before, 1, moved)
+    moved, change = sharpened(moved)
+    nodes_out[:] = (first[n_entities:] + moved) / out.dtype.type(divisor)
+    plan.coarse_assignment.step_of_rows(rows, rows, first, change, 1, h)
+    graph.step_of_rows(rows, np.arange(rows.size), h, before, divisor, h)
+    return first[:n_entities]
 
 
 def _first_layer(plan: CoarsePlan | FinePlan, coarse: FloatArray, *tables: FloatArray) -> FloatArray:
-    """Room for layers (at least 3, n, D), the first of them filled: [tanh(S_c coarse); tables]."""
+    """X (n, D): [tanh(S_c coarse); tables]."""
     n_entities = plan.where.order.size
-    layers = _work(plan, "layers", max(plan.settings.n_layers, 3), plan.graph.n_rows)
-    ego = layers[0, :n_entities]
+    first = _work(plan, "first")
+    ego = first[:n_entities]
     kernels.put_product(*plan.coarse_assignment.arrays, coarse, ego)
     np.tanh(ego, out=ego)
-    np.concatenate(tables, out=layers[0, n_entities:])
-    return layers
+    np.concatenate(tables, out=first[n_entities:])
+    return first
 
 
-def _pull_back_ego(plan: CoarsePlan | FinePlan, batch: Batch, layer: FloatArray, grad: FloatArray) -> FloatArray:
-    """Gradient in E_c of the ego rows, propagated and penalised; `grad` is used up."""
-    dtype = grad.dtype.type
+def _last_step_back(
+    plan: CoarsePlan | FinePlan, batch: Batch, ego: FloatArray, grad: FloatArray, total: FloatArray, out: FloatArray
+) -> list[FloatArray]:
+    """Gradient in what tanh is taken of, propagated and penalised, and in every kind of node; in `out`."""
+    dtype = out.dtype.type
     weight = dtype(2 * plan.settings.l2_weight / max(batch.users.size, 1))
     divisor = dtype(plan.settings.n_layers + 1)
-    ego = layer[: len(grad)]
-    kernels.pull_back_ego(plan.coarse_assignment.blocks, ego, batch.slots, batch.counts, divisor, weight, grad)
-    return plan.coarse_transposed.product(grad)
+    matrix = _last_graph(plan).arrays
+    kernels.last_step_back(*matrix, batch.slots, grad, total, divisor, ego, batch.counts, weight, out)
+    return np.split(out, _cuts(plan))
+
+
+def _last_graph(plan: CoarsePlan | FinePlan) -> Matrix:
+    """G, and without layers the matrix of zeros: then nothing is propagated, forwards or backwards."""
+    return plan.graph if plan.settings.n_layers else plan.graph.without_entries()
 
 
 def _pairs(
@@ -218,7 +238,7 @@ def _pairs(
     losses = np.logaddexp(0, differences)
     slopes = (np.exp(differences - losses) / dtype.type(n_triples)).astype(dtype)
     indptr, places = kernels.places_by_row(*triples, n_rows)
-    grad = _work(plan, "grad", plan.graph.n_rows)[:n_rows]
+    grad = _work(plan, "grad")[:n_rows]
     grad_of_rows = np.empty(n_rows, dtype=dtype)
     kernels.pull_back_pairs(entities, *triples, slopes, indptr, places, grad, grad_of_rows)
     grad_bias = np.zeros(bias.size, dtype=dtype)
@@ -263,9 +283,9 @@ def _workspace(previous: CoarsePlan | FinePlan | None) -> Workspace:
     return previous.work if previous else Workspace()
 
 
-def _work(plan: CoarsePlan | FinePlan, name: str, *shape: int) -> FloatArray:
-    """The work buffer of this name and shape (..., D)."""
-    return plan.work.get(name, (*shape, plan.settings.dim), plan.graph.data.dtype)
+def _work(plan: CoarsePlan | FinePlan, name: str) -> FloatArray:
+    """The work buffer of this name, (n, D)."""
+    return plan.work.get(name, (plan.graph.n_rows, plan.settings.dim), plan.graph.data.dtype)
 
 
 def _own_type(plan: CoarsePlan | FinePlan, table: FloatArray) -> FloatArray:

@@ -1,7 +1,8 @@
 """What the compiled implementation keeps for a graph and its assignments: entities renumbered, matrices as plain arrays.
 
-Inside a plan, entities are numbered part by part of a partition of the user-item graph, so that a row's neighbours lie close to
-each other in memory; everything that leaves is in the caller's order again. A plan's number type is that of the adjacency.
+Inside a plan users come before items, and either are numbered part by part of a partition of the user-item graph: what the rows
+of a part read, which is of the other kind alone, lies close together in memory. Everything that leaves is in the caller's order
+again. A plan's number type is that of the adjacency.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from . import kernels
 FloatArray: TypeAlias = npt.NDArray[Any]
 """float32 or float64."""
 
-ENTITIES_PER_PART = 1024
+ENTITIES_PER_PART = 2048
 SMALL = 2**18
 """Products of fewer multiplications than this take less time than waking a second thread."""
 
@@ -55,16 +56,22 @@ class Matrix:
         (kernels.add_small_product if is_small else kernels.add_product)(*self.arrays, dense, out)
         return out
 
-    def add_rows(self, rows: IntArray, dense: FloatArray, divisor: int, out: FloatArray) -> None:
-        """Out (R, D) = (out + the product's rows `rows`) / divisor."""
+    def step_of_rows(
+        self, rows: IntArray, slots: IntArray, first: FloatArray, total: FloatArray, divisor: int, out: FloatArray
+    ) -> None:
+        """out[r] = (first[slots[r]] + (matrix times total)[rows[r]]) / divisor, without the first term where the slot is -1."""
         blocks = kernels.balanced_blocks(self.indptr[rows + 1] - self.indptr[rows])
         matrix = self.data, self.indices, self.indptr
-        kernels.add_product_of_rows(blocks, rows, *matrix, dense, dense.dtype.type(divisor), out)
+        kernels.step_of_rows(blocks, rows, *matrix, slots, first, total, out.dtype.type(divisor), out)
+
+    def without_entries(self) -> Matrix:
+        """The matrix of zeros of this size."""
+        return Matrix.of(sparse.csr_array((self.n_rows, self.n_rows)), self.data.dtype)
 
 
 @dataclass(frozen=True)
 class Locality:
-    """Entities part by part: `order[new]` is the caller's number, `place[old]` the plan's; and A in the plan's order."""
+    """Entities as the plan numbers them: `order[new]` is the caller's number, `place[old]` the plan's; and A in that order."""
 
     order: IntArray
     place: IntArray
@@ -72,7 +79,7 @@ class Locality:
     source: sparse.csr_array
 
 
-def locality(norm_adjacency: sparse.csr_array, previous: Locality | None) -> Locality:
+def locality(norm_adjacency: sparse.csr_array, n_users: int, previous: Locality | None) -> Locality:
     """Renumber the entities of `norm_adjacency`, or take over what an earlier plan of the very same matrix found."""
     if previous is not None and previous.source is norm_adjacency:
         return previous
@@ -87,7 +94,7 @@ def locality(norm_adjacency: sparse.csr_array, previous: Locality | None) -> Loc
         if n_parts > 1
         else np.zeros(n_entities, dtype=np.int64)
     )
-    order = np.argsort(labels, kind="stable")
+    order = np.lexsort((labels, np.arange(n_entities) >= n_users))
     place = np.empty_like(order)
     place[order] = np.arange(n_entities)
     return Locality(order, place, renumbered(norm_adjacency, order, place), norm_adjacency)

@@ -90,18 +90,29 @@ def test_layers_and_steps_back_of_eighths_are_exact(dtype: Any, seed: int) -> No
 
     kernels.put_product(*own.arrays, layers[0], out)
     assert same_bits(out, (dense @ layers[0]).astype(dtype))
-    kernels.step_back(*own.arrays, slots, grad, layers[0], out)
+    kernels.horner_step(*own.arrays, slots, grad, layers[0], out)
     assert same_bits(out, (full_grad + dense @ layers[0]).astype(dtype))
     kernels.first_step_back(*own.arrays, slots, grad, out)
     assert same_bits(out, (full_grad + dense @ full_grad).astype(dtype))
     kernels.put_rows(slots, grad, out)
     assert same_bits(out, full_grad.astype(dtype))
 
-    mean = np.full((rows.size, 3), 7, dtype=dtype)
-    kernels.sum_layers(rows, layers, mean)
-    assert same_bits(mean, layers.sum(axis=0)[rows])
-    own.add_rows(rows, layers[2], 4, mean)
-    assert same_bits(mean, ((layers.sum(axis=0) + dense @ layers[2]) / 4)[rows].astype(dtype))
+    of_rows = np.full((rows.size, 3), 7, dtype=dtype)
+    own.step_of_rows(rows, rows, layers[0], layers[1], 4, of_rows)
+    assert same_bits(of_rows, ((layers[0] + dense @ layers[1]) / 4)[rows].astype(dtype))
+    own.step_of_rows(rows, np.full(rows.size, -1), layers[0], layers[1], 1, of_rows)
+    assert same_bits(of_rows, (dense @ layers[1])[rows].astype(dtype))
+    own.step_of_rows(rows, np.arange(rows.size), of_rows, layers[2], 1, of_rows)  # in place
+    assert same_bits(of_rows, (dense @ (layers[1] + layers[2]))[rows].astype(dtype))
+
+    ego, counts = layers[1, :11], rng.integers(1, 5, size=rows.size)
+    own.without_entries()  # of the same size
+    kernels.last_step_back(*own.arrays, slots, grad, layers[0], dtype(2), ego, counts, dtype(0.25), out)
+    expected = (full_grad + dense @ layers[0]) / 2
+    penalties = np.zeros((19, 1))
+    penalties[rows, 0] = counts
+    expected[:11] = (expected[:11] + 0.25 * penalties[:11] * ego) * (1 - ego.astype(np.float64) ** 2)
+    assert same_bits(out, expected.astype(dtype))
 
 
 def drawn_pairs(rng: np.random.Generator, values: Any, dtype: Any) -> tuple[Any, ...]:
