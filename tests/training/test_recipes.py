@@ -37,6 +37,7 @@ def test_the_published_recipe_has_the_published_numbers_and_no_others() -> None:
         "coarse": {"batch": 8192, "lr": 0.001, **shared},
         "fine": {"batch": 32768, "lr": 0.003, **shared},
         "bias_start": "normal",
+        "sparse_pca_method": "lars",
     }
 
 
