@@ -15,6 +15,12 @@ def over_blocks(work: Callable[[slice], None], n_rows: int, rows_per_block: int)
     changes no bit. `work` writes to rows of its block only and calls no kernel that is parallel itself.
     """
     blocks = [slice(start, min(start + rows_per_block, n_rows)) for start in range(0, n_rows, rows_per_block)]
-    with threads.one_blas_thread(), ThreadPoolExecutor(threads.count()) as pool:
-        for _ in pool.map(work, blocks):
-            pass
+    n_threads = min(threads.count(), len(blocks))
+    with threads.one_blas_thread():
+        if n_threads < 2:
+            for block in blocks:
+                work(block)
+            return
+        with ThreadPoolExecutor(n_threads) as pool:
+            for _ in pool.map(work, blocks):
+                pass

@@ -42,12 +42,10 @@ def prepare_coarse(
 def embed_coarse(plan: CoarsePlan, coarse: FloatArray) -> tuple[FloatArray, FloatArray]:
     """As `c2f_ref.spec.embed_coarse`."""
     require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
-    n_entities = plan.where.place.size
-    out = np.empty((plan.graph.n_rows, plan.settings.dim), dtype=plan.graph.data.dtype)
-    rows = np.concatenate([plan.where.place, np.arange(n_entities, plan.graph.n_rows)])
-    _forward_coarse(plan, _own_type(plan, coarse), rows, out)
-    entities, nodes = np.split(out, _cuts(plan))
-    return entities, nodes
+    propagated = _work(plan, "propagated")
+    _forward_coarse(plan, _own_type(plan, coarse), np.arange(plan.graph.n_rows), propagated)
+    h, c = _handed_out(plan, propagated)
+    return h, c
 
 
 def coarse_loss_and_grad(
@@ -103,9 +101,10 @@ def embed_fine(plan: FinePlan, coarse: FloatArray, fine: FloatArray) -> tuple[Fl
     """As `c2f_ref.spec.embed_fine`."""
     require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
     require_table("fine", fine, plan.settings.n_fine, plan.settings)
-    out = np.empty((plan.graph.n_rows, plan.settings.dim), dtype=plan.graph.data.dtype)
-    _forward_fine(plan, _own_type(plan, coarse), _own_type(plan, fine), plan.where.place, out)
-    h, c, f = np.split(out, _cuts(plan))
+    propagated = _work(plan, "propagated")
+    rows = np.arange(plan.where.place.size)
+    _forward_fine(plan, _own_type(plan, coarse), _own_type(plan, fine), rows, propagated)
+    h, c, f = _handed_out(plan, propagated)
     return h, c, f
 
 
@@ -281,6 +280,13 @@ def _batch(plan: CoarsePlan | FinePlan, bias: FloatArray, triples: Triples) -> B
 
 def _workspace(previous: CoarsePlan | FinePlan | None) -> Workspace:
     return previous.work if previous else Workspace()
+
+
+def _handed_out(plan: CoarsePlan | FinePlan, nodes: FloatArray) -> list[FloatArray]:
+    """A copy in the caller's order, by kind of node."""
+    out = np.empty_like(nodes)
+    kernels.put_rows(np.concatenate([plan.where.place, np.arange(plan.where.place.size, len(nodes))]), nodes, out)
+    return np.split(out, _cuts(plan))
 
 
 def _work(plan: CoarsePlan | FinePlan, name: str) -> FloatArray:

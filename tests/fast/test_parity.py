@@ -183,11 +183,28 @@ def both(model: Any, dtype: Any = np.float64) -> list[tuple[Any, Any]]:
     return list(zip(*results, strict=True))
 
 
+def growth(model: Any) -> float:
+    """How much larger the rounding of a degree can be than that of its terms: the most that sum |entries| / sum entries is.
+
+    With weights of both signs a positive degree can be a small difference, and the two implementations sum it in different orders.
+    """
+    adjacency, by_coarse, by_fine = (m.toarray() for m in (model.norm_adjacency, model.coarse_assignment, model.fine_assignment))
+    rows = [
+        np.hstack([adjacency, by_coarse]),
+        by_coarse.T,
+        np.hstack([by_coarse.T, by_fine]),
+        by_fine.T,
+    ]
+    ratios = [np.abs(part).sum(axis=1)[part.sum(axis=1) > 0] / part.sum(axis=1)[part.sum(axis=1) > 0] for part in rows]
+    return float(np.concatenate([[1.0], *ratios]).max())
+
+
 @given(models(signed=True))
 def test_every_pass_and_gradient_is_that_of_the_specification(model: Any) -> None:
     """In float64, and the same again from work buffers that other calls have written over."""
+    bound = 1e-12 * growth(model)
     for got, expected in both(model):
-        assert_close(got, expected)
+        assert_close(got, expected, bound)
 
 
 @given(models(signed=True))
@@ -196,8 +213,9 @@ def test_renumbering_gives_results_back_in_the_order_of_the_caller(model: Any) -
         patch.setattr(c2f_ref.fast.plan, "ENTITIES_PER_PART", 3)
         plan = fast.prepare_coarse(model.norm_adjacency, model.coarse_assignment, model.n_users, model.settings)
         assert not np.array_equal(plan.where.order, np.arange(plan.where.order.size))
+        bound = 1e-12 * growth(model)
         for got, expected in both(model):
-            assert_close(got, expected)
+            assert_close(got, expected, bound)
 
 
 @given(models())
