@@ -6,12 +6,14 @@ import contextlib
 import importlib
 import io
 import re
+from dataclasses import fields
 
 import numpy as np
 import pytest
 from conftest import PROJECT
 
 from c2f_ref import spec
+from c2f_ref.training import RECIPES, Schedule
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 SPEC_README = (PROJECT / "c2f_ref" / "spec" / "README.md").read_text(encoding="utf-8")
@@ -45,6 +47,16 @@ def test_commands_of_the_readme_are_in_the_project() -> None:
     assert "c2f-ref demo" in commands[0]
     assert "-m pytest" in commands[1]
     assert "-m pytest -q" in (PROJECT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_table_of_recipes_is_what_they_are() -> None:
+    """Every field of a schedule has its row; the two fields of a recipe stand in the column of the stage that reads them."""
+    rows = {name: cells.split(" | ") for name, cells in re.findall(r"^\| `(\w+)` \| (.*) \|$", README, flags=re.MULTILINE)}
+    schedules = [getattr(RECIPES[name], stage) for name in ("published", "laptop") for stage in ("coarse", "fine")]
+    for field in fields(Schedule):
+        assert rows[field.name] == [str(getattr(schedule, field.name)) for schedule in schedules]
+    for name in ("bias_start", "sparse_pca_method"):
+        assert [cell for cell in re.findall(r"\w+", " ".join(rows[name]))] == [getattr(RECIPES[r], name) for r in ("published", "laptop")]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ A linear map takes its structure first and its operands last; its pull-back take
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from scipy import sparse
 
@@ -153,6 +155,7 @@ def sparse_pca_scores(
     Source: fine stage, step 2; Zou, Hastie, Tibshirani 2006; sklearn.decomposition.SparsePCA.
     """
     from sklearn.decomposition import SparsePCA
+    from sklearn.exceptions import ConvergenceWarning
 
     require_finite("rows", rows)
     if method not in ("lars", "cd"):
@@ -160,8 +163,12 @@ def sparse_pca_scores(
     if len(rows) == 0:
         return np.zeros((0, n_components))
     pca = SparsePCA(n_components=n_components, alpha=alpha, random_state=random_state, method=method)
+    with warnings.catch_warnings():
+        # Of single lasso problems, which the next turn takes up where this one left them.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        scores = pca.fit_transform(rows)
     # A single row comes back without its axis.
-    return np.asarray(pca.fit_transform(rows), dtype=np.float64).reshape(len(rows), n_components)
+    return np.asarray(scores, dtype=np.float64).reshape(len(rows), n_components)
 
 
 def draw_positions(n_rows: int, n_positions: int, dim: int, *, rng: np.random.Generator) -> IntArray:

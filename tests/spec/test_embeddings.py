@@ -358,6 +358,13 @@ def test_both_ways_to_sparse_pca_scores_solve_the_same_problem() -> None:
     assert abs(left[0] - left[1]) < 1e-3
 
 
+def test_sparse_pca_scores_by_coordinate_descent_warn_of_nothing() -> None:
+    """With fewer different rows than components, single lasso problems are left unfinished; a warning would be an error here."""
+    rng = np.random.default_rng(1)
+    rows = 10 * rng.standard_normal((8, 12))[rng.integers(8, size=8)]
+    assert np.isfinite(sparse_pca_scores(rows, 12, 1.0, random_state=0, method="cd")).all()
+
+
 def test_another_way_to_sparse_pca_scores_is_an_error() -> None:
     with pytest.raises(SpecError, match='method must be "lars" or "cd", got \'svd\''):
         sparse_pca_scores(np.eye(3), 2, 1.0, random_state=0, method="svd")
