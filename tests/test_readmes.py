@@ -56,7 +56,7 @@ def test_the_table_of_recipes_is_what_they_are() -> None:
     for field in fields(Schedule):
         assert rows[field.name] == [str(getattr(schedule, field.name)) for schedule in schedules]
     for name in ("bias_start", "sparse_pca_method"):
-        assert [cell for cell in re.findall(r"\w+", " ".join(rows[name]))] == [getattr(RECIPES[r], name) for r in ("published", "laptop")]
+        assert re.findall(r"\w+", " ".join(rows[name])) == [getattr(RECIPES[r], name) for r in ("published", "laptop")]
 
 
 @pytest.mark.parametrize(
