@@ -2,8 +2,8 @@
 
 Read in this order: `compile` (one policy), `kernels` (loops over plain arrays), `blocks` (work that threads share), `plan` (what is
 kept, and in which order), `graph`, `primitives`, `assignment`, `sampling`, `optimise`, `ranking` (functions of the specification by
-name), `model` (the contract, fused and on a plan). Every other name is the specification's own: it is not worth compiling, or fast
-enough as it stands.
+name), `batch` (what a step reads, and its loss), `model` (the contract, fused and on a plan). Every other name is the
+specification's own: it is not worth compiling, or fast enough as it stands.
 """
 
 from __future__ import annotations

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from scipy import sparse
 
 from .. import spec
 from ..spec import IntArray, Settings, Triples
-from ..spec.notation import (
-    item_rows,
-    require_batch,
-    require_finite,
-    require_shape,
-    require_sizes,
-    require_table,
-)
+from ..spec.notation import require_shape, require_sizes, require_table
 from . import kernels
+from .batch import Batch, batch_of, pairs_loss_and_grad
 from .graph import expand_coarse, expand_fine
-from .plan import CoarsePlan, FinePlan, FloatArray, Matrix, Workspace, locality, renumbered
+from .plan import CoarsePlan, FinePlan, FloatArray, Matrix, Workspace, locality, renumbered, work_table
 from .primitives import sharpen, soft_threshold, soft_threshold_vjp, unsharpen
 
 
@@ -42,7 +34,7 @@ def prepare_coarse(
 def embed_coarse(plan: CoarsePlan, coarse: FloatArray) -> tuple[FloatArray, FloatArray]:
     """As `c2f_ref.spec.embed_coarse`."""
     require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
-    propagated = _work(plan, "propagated")
+    propagated = work_table(plan, "propagated")
     _forward_coarse(plan, _own_type(plan, coarse), np.arange(plan.graph.n_rows), propagated)
     h, c = _handed_out(plan, propagated)
     return h, c
@@ -52,12 +44,12 @@ def coarse_loss_and_grad(
     plan: CoarsePlan, coarse: FloatArray, bias: FloatArray, triples: Triples
 ) -> tuple[float, FloatArray, FloatArray]:
     """As `c2f_ref.spec.coarse_loss_and_grad`."""
-    batch = _batch(plan, bias, triples)
+    batch = batch_of(plan, bias, triples)
     require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
-    propagated, total, spare = (_work(plan, name) for name in ("propagated", "total", "spare"))
+    propagated, total, spare = (work_table(plan, name) for name in ("propagated", "total", "spare"))
     propagated = propagated[: batch.rows.size]
     ego = _forward_coarse(plan, _own_type(plan, coarse), batch.rows, propagated)
-    loss, grad, grad_bias = _pairs(plan, batch, propagated, ego, bias)
+    loss, grad, grad_bias = pairs_loss_and_grad(plan, batch, propagated, ego, bias)
     # G is symmetric, so that it pulls back by itself.
     if plan.settings.n_layers < 2:
         kernels.put_rows(batch.slots, grad, total)
@@ -101,7 +93,7 @@ def embed_fine(plan: FinePlan, coarse: FloatArray, fine: FloatArray) -> tuple[Fl
     """As `c2f_ref.spec.embed_fine`."""
     require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
     require_table("fine", fine, plan.settings.n_fine, plan.settings)
-    propagated = _work(plan, "propagated")
+    propagated = work_table(plan, "propagated")
     rows = np.arange(plan.where.place.size)
     _forward_fine(plan, _own_type(plan, coarse), _own_type(plan, fine), rows, propagated)
     h, c, f = _handed_out(plan, propagated)
@@ -113,14 +105,14 @@ def fine_loss_and_grad(
 ) -> tuple[float, FloatArray, FloatArray, FloatArray]:
     """As `c2f_ref.spec.fine_loss_and_grad`."""
     settings = plan.settings
-    batch = _batch(plan, bias, triples)
+    batch = batch_of(plan, bias, triples)
     require_table("coarse", coarse, settings.n_coarse, settings)
     require_table("fine", fine, settings.n_fine, settings)
     coarse, fine = _own_type(plan, coarse), _own_type(plan, fine)
-    propagated, total, spare = (_work(plan, name) for name in ("propagated", "total", "spare"))
+    propagated, total, spare = (work_table(plan, name) for name in ("propagated", "total", "spare"))
     propagated = propagated[: batch.rows.size + settings.n_coarse + settings.n_fine]
     ego = _forward_fine(plan, coarse, fine, batch.rows, propagated)
-    loss, grad, grad_bias = _pairs(plan, batch, propagated[: batch.rows.size], ego, bias)
+    loss, grad, grad_bias = pairs_loss_and_grad(plan, batch, propagated[: batch.rows.size], ego, bias)
     kernels.put_rows(batch.slots, grad, total)
     for layer in range(settings.n_layers):
         unsharpen(plan.coarse_transposed, plan.fine_transposed, settings.bridge_weight, *np.split(total, _cuts(plan)))
@@ -141,7 +133,7 @@ def _forward_coarse(plan: CoarsePlan, coarse: FloatArray, rows: IntArray, out: F
 
     H = (X + G (X + G (X + ...))) / (L + 1), the last product for `rows` alone.
     """
-    first, total, spare = _first_layer(plan, coarse, coarse), _work(plan, "total"), _work(plan, "spare")
+    first, total, spare = _first_layer(plan, coarse, coarse), work_table(plan, "total"), work_table(plan, "spare")
     n_layers, everywhere = plan.settings.n_layers, np.arange(plan.graph.n_rows)
     before = first
     for _ in range(n_layers - 1):
@@ -162,8 +154,8 @@ def _forward_fine(plan: FinePlan, coarse: FloatArray, fine: FloatArray, rows: In
     bridged = (1 - settings.bridge_weight) * coarse + settings.bridge_weight * plan.fine_assignment.product(thresholded)
     first, total, spare = (
         _first_layer(plan, coarse, bridged, np.tanh(thresholded)),
-        _work(plan, "total"),
-        _work(plan, "spare"),
+        work_table(plan, "total"),
+        work_table(plan, "spare"),
     )
     nodes = np.arange(n_entities, plan.graph.n_rows)  # coarse and fine
     nowhere = np.full(nodes.size, -1)
@@ -196,7 +188,7 @@ def _forward_fine(plan: FinePlan, coarse: FloatArray, fine: FloatArray, rows: In
 def _first_layer(plan: CoarsePlan | FinePlan, coarse: FloatArray, *tables: FloatArray) -> FloatArray:
     """X (n, D): [tanh(S_c coarse); tables]."""
     n_entities = plan.where.order.size
-    first = _work(plan, "first")
+    first = work_table(plan, "first")
     ego = first[:n_entities]
     kernels.put_product(*plan.coarse_assignment.arrays, coarse, ego)
     np.tanh(ego, out=ego)
@@ -221,63 +213,6 @@ def _last_graph(plan: CoarsePlan | FinePlan) -> Matrix:
     return plan.graph if plan.settings.n_layers else plan.graph.without_entries()
 
 
-def _pairs(
-    plan: CoarsePlan | FinePlan, batch: Batch, entities: FloatArray, ego: FloatArray, bias: FloatArray
-) -> tuple[float, FloatArray, FloatArray]:
-    """Loss of the batch: (loss, gradient in its propagated rows, gradient in the bias).
-
-    `entities` and their gradient are compact; `bias` and its gradient are in the caller's order.
-    """
-    n_rows, dtype = batch.rows.size, entities.dtype
-    n_triples = max(batch.users.size, 1)
-    named = plan.where.order[batch.rows]
-    triples = batch.users, batch.positives, batch.negatives
-    differences = np.empty(batch.users.size, dtype=dtype)
-    kernels.pair_differences(entities, bias[named].astype(dtype), *triples, differences)
-    losses = np.logaddexp(0, differences)
-    slopes = (np.exp(differences - losses) / dtype.type(n_triples)).astype(dtype)
-    indptr, places = kernels.places_by_row(*triples, n_rows)
-    grad = _work(plan, "grad")[:n_rows]
-    grad_of_rows = np.empty(n_rows, dtype=dtype)
-    kernels.pull_back_pairs(entities, *triples, slopes, indptr, places, grad, grad_of_rows)
-    grad_bias = np.zeros(bias.size, dtype=dtype)
-    grad_bias[named] = grad_of_rows
-
-    squares = np.empty(n_rows, dtype=dtype)
-    kernels.squared_rows(batch.rows, ego, squares)
-    penalty = plan.settings.l2_weight / n_triples * float((batch.counts * squares.astype(np.float64)).sum())
-    loss = float(losses.sum(dtype=np.float64) / n_triples) + penalty
-    require_finite("loss", loss)
-    return loss, grad, grad_bias
-
-
-class Batch(NamedTuple):
-    """A batch on the rows that it reads: their numbers in the plan (R,), how often each occurs (R,), and the triples in `rows`.
-
-    `slots` (n,) is where a node stands in `rows`, -1 for one that does not.
-    """
-
-    rows: IntArray
-    slots: IntArray
-    counts: IntArray
-    users: IntArray
-    positives: IntArray
-    negatives: IntArray
-
-
-def _batch(plan: CoarsePlan | FinePlan, bias: FloatArray, triples: Triples) -> Batch:
-    """The batch in the plan's order, after the checks of the specification."""
-    place, n_users = plan.where.place, plan.n_users
-    require_batch(place.size, n_users, bias, triples)
-    entities = triples.users, item_rows(n_users, triples.positives), item_rows(n_users, triples.negatives)
-    own = [place[part] for part in entities]
-    occurrences = np.bincount(np.concatenate(own), minlength=plan.graph.n_rows)
-    rows = np.flatnonzero(occurrences)
-    slots = np.full(plan.graph.n_rows, -1, dtype=np.int64)
-    slots[rows] = np.arange(rows.size)
-    return Batch(rows, slots, occurrences[rows], *(slots[part] for part in own))
-
-
 def _workspace(previous: CoarsePlan | FinePlan | None) -> Workspace:
     return previous.work if previous else Workspace()
 
@@ -287,11 +222,6 @@ def _handed_out(plan: CoarsePlan | FinePlan, nodes: FloatArray) -> list[FloatArr
     out = np.empty_like(nodes)
     kernels.put_rows(np.concatenate([plan.where.place, np.arange(plan.where.place.size, len(nodes))]), nodes, out)
     return np.split(out, _cuts(plan))
-
-
-def _work(plan: CoarsePlan | FinePlan, name: str) -> FloatArray:
-    """The work buffer of this name, (n, D)."""
-    return plan.work.get(name, (plan.graph.n_rows, plan.settings.dim), plan.graph.data.dtype)
 
 
 def _own_type(plan: CoarsePlan | FinePlan, table: FloatArray) -> FloatArray:

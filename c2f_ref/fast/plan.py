@@ -153,3 +153,8 @@ class FinePlan:
     work: Workspace
     n_users: int
     settings: Settings
+
+
+def work_table(plan: CoarsePlan | FinePlan, name: str) -> FloatArray:
+    """The work buffer of this name, (n, D)."""
+    return plan.work.get(name, (plan.graph.n_rows, plan.settings.dim), plan.graph.data.dtype)

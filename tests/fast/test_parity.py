@@ -25,7 +25,7 @@ from support.strategies import models
 import c2f_ref.fast.assignment
 import c2f_ref.fast.plan
 from c2f_ref import conformance, fast, spec
-from c2f_ref.fast import kernels
+from c2f_ref.fast import batch, kernels
 from c2f_ref.fast.plan import Matrix
 from c2f_ref.interactions import planted, split_ratio
 from c2f_ref.spec import Settings, SpecError, Triples
@@ -127,14 +127,14 @@ def test_pairs_and_their_pull_back_of_eighths_are_exact(dtype: Any, seed: int) -
     rng = np.random.default_rng(seed)
     entities, bias, slopes, users, positives, negatives = drawn_pairs(rng, eighths, dtype)
     differences = np.empty(40, dtype=dtype)
-    kernels.pair_differences(entities, bias, users, positives, negatives, differences)
+    batch.pair_differences(entities, bias, users, positives, negatives, differences)
     wide = entities.astype(np.float64)
     scores = [(wide[users] * wide[items]).sum(axis=1) + bias[items] for items in (negatives, positives)]
     assert same_bits(differences, (scores[0] - scores[1]).astype(dtype))
 
     grad, grad_bias = np.full_like(entities, 7), np.full_like(bias, 7)
-    indptr, places = kernels.places_by_row(users, positives, negatives, 13)
-    kernels.pull_back_pairs(entities, users, positives, negatives, slopes, indptr, places, grad, grad_bias)
+    indptr, places = batch.places_by_row(users, positives, negatives, 13)
+    batch.pull_back_pairs(entities, users, positives, negatives, slopes, indptr, places, grad, grad_bias)
     expected, expected_bias = np.zeros((13, 6)), np.zeros(13)
     for t, (u, i, j) in enumerate(zip(users, positives, negatives, strict=True)):
         expected[u] += slopes[t] * (wide[j] - wide[i])
@@ -152,7 +152,7 @@ def test_pairs_stay_within_their_bound(dtype: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)
     entities, bias, _, users, positives, negatives = drawn_pairs(rng, lambda rng, *shape: rng.standard_normal(shape), dtype)
     got = np.empty(40, dtype=dtype)
-    kernels.pair_differences(entities, bias, users, positives, negatives, got)
+    batch.pair_differences(entities, bias, users, positives, negatives, got)
     wide, wide_bias = entities.astype(np.longdouble), bias.astype(np.longdouble)
     exact = (wide[users] * (wide[negatives] - wide[positives])).sum(axis=1) + wide_bias[negatives] - wide_bias[positives]
     size, size_bias = np.abs(wide), np.abs(wide_bias)
