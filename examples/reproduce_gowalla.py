@@ -126,8 +126,8 @@ class Reproduction:
             names = [kind.format(seed) for seed in SEEDS]
             if set(names) <= self.metrics.keys():
                 rows[kind.format("mean")] = [f"{value:.4f}" for value in np.mean([self.metrics[name] for name in names], axis=0)]
-        published = np.mean([PUBLISHED[f"fine, seed {seed}"] for seed in SEEDS], axis=0)
-        rows["fine, mean, published"] = [f"{value:.4f}" for value in published]
+                published = np.mean([PUBLISHED[f"fine, seed {seed}"] for seed in SEEDS], axis=0)
+                rows["fine, mean, published"] = [f"{value:.4f}" for value in published]
         return text_table(list(metric_columns(KS).values()), rows)
 
 
@@ -154,7 +154,8 @@ def main() -> None:
             run.fine(f"fine, seed {seed}", split, coarse, seed)
         for seed in options.seeds[1:]:
             run.fine(f"fine of its own coarse, seed {seed}", splits[seed], run.coarse(splits[seed], seed), seed)
-        run.metrics[f"fine of its own coarse, seed {first}"] = run.metrics[f"fine, seed {first}"]
+        if len(options.seeds) > 1:
+            run.metrics[f"fine of its own coarse, seed {first}"] = run.metrics[f"fine, seed {first}"]
     axes = plot_training((*run.curves[f"coarse, seed {first}"], *run.curves[f"fine, seed {first}"]))
     axes.figure.savefig(options.out / "curves.png", dpi=150)
     print(run.table())
