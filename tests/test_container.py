@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import math
 import os
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -259,6 +261,16 @@ def rewritten(content: bytes, folder: Path, name: str, change: Callable[[Any], A
     with (folder / "changed.npz").open("wb") as file:
         np.savez(file, **members)
     return folder / "changed.npz"
+
+
+def test_bytes_behind_the_array_of_a_member_are_told(content: bytes, tmp_path: Path) -> None:
+    """The checksum is right: somebody wrote them."""
+    path = tmp_path / "changed.npz"
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name) + b"\0" * (name == "table.npy"))
+    with pytest.raises(BundleError, match=r"changed\.npz: .*must take all \d+ bytes of its member"):
+        read_container(path, KIND)
 
 
 @pytest.mark.parametrize("name", ["header", "matrix.data", "matrix.indices", "matrix.indptr"])

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from c2f_ref.threads import at_most
+
 FLOATS = (np.float32, np.float64)
 
 
@@ -62,9 +64,5 @@ def threads(n_threads: int) -> Iterator[None]:
     """So many threads for compiled loops; a machine that has not as many skips the test."""
     if n_threads > numba.config.NUMBA_NUM_THREADS:
         pytest.skip(f"compiled loops have {numba.config.NUMBA_NUM_THREADS} threads here, {n_threads} are needed")
-    before = numba.get_num_threads()
-    numba.set_num_threads(n_threads)
-    try:
+    with at_most(n_threads):
         yield
-    finally:
-        numba.set_num_threads(before)
