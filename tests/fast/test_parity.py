@@ -15,7 +15,7 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import sparse
 from support.agreement import assert_close, same_bits
@@ -184,7 +184,7 @@ def both(model: Any, dtype: Any = np.float64) -> list[tuple[Any, Any]]:
 
 
 def growth(model: Any) -> float:
-    """How much larger the rounding of a degree can be than that of its terms: the most that sum |entries| / sum entries is.
+    """How much larger the rounding of a degree can be than that of its terms: the most that sum |entries| / |sum entries| is.
 
     With weights of both signs a positive degree can be a small difference, and the two implementations sum it in different orders.
     """
@@ -195,8 +195,12 @@ def growth(model: Any) -> float:
         np.hstack([by_coarse.T, by_fine]),
         by_fine.T,
     ]
-    ratios = [np.abs(part).sum(axis=1)[part.sum(axis=1) > 0] / part.sum(axis=1)[part.sum(axis=1) > 0] for part in rows]
-    return float(np.concatenate([[1.0], *ratios]).max())
+    sums = [(np.abs(part).sum(axis=1), np.abs(part.sum(axis=1))) for part in rows]
+    with np.errstate(divide="ignore"):
+        largest = float(np.concatenate([[1.0], *(terms[terms > 0] / left[terms > 0] for terms, left in sums)]).max())
+    # Where a degree is nothing but rounding, its very sign is (D11), and there is no result to agree on.
+    assume(largest < 1e6)
+    return largest
 
 
 @given(models(signed=True))
