@@ -208,7 +208,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_model(files: Files, tmp_path
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli.ProgressLine, "evaluated", interrupted)
+        patch.setattr(cli.train.ProgressLine, "evaluated", interrupted)
         before = signal.getsignal(signal.SIGTERM)
         done = run("train", files.csv, "--out", tmp_path / "m", *TINY, "--seed", 3, *kept)
         assert signal.getsignal(signal.SIGTERM) is before

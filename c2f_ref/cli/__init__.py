@@ -1,0 +1,57 @@
+"""The command line: `c2f-ref` and `python -m c2f_ref`.
+
+Results go to stdout, progress to stderr. Exit codes: 0 done, 1 a check failed, 2 wrong usage, 3 bad input file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from collections.abc import Sequence
+from typing import Any
+
+from ..conformance import ModuleLoadError, VectorError
+from ..container import BundleError
+from ..interactions import DataError
+from ..spec import SettingsError, SpecError
+from . import check, serve, train
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C or SIGTERM, as shells have it."""
+COMMANDS = (train, serve, check)
+"""Modules whose `add` puts commands into the parser, in the order of the help text."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; `arguments` default to those of the process."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    terminated = signal.signal(signal.SIGTERM, _on_terminate)
+    try:
+        return int(options.run(options))
+    except KeyboardInterrupt:
+        parser.exit(INTERRUPTED, f"\n{parser.prog}: interrupted{_how_to_go_on(options)}\n")
+    except (SettingsError, ModuleLoadError, ModuleNotFoundError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    except (DataError, BundleError, VectorError, SpecError, OSError) as error:
+        parser.exit(3, f"{parser.prog}: {error}\n")
+    finally:
+        signal.signal(signal.SIGTERM, terminated)
+
+
+def _how_to_go_on(options: argparse.Namespace) -> str:
+    folder = getattr(options, "checkpoint", None)
+    return f"; the same command with --resume goes on from {folder}" if folder else ""
+
+
+def _on_terminate(signal_number: int, frame: Any) -> None:
+    """End as after Ctrl-C, so that everything that is being written is finished or undone."""
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="c2f-ref", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for module in COMMANDS:
+        module.add(commands)
+    return parser

@@ -1,0 +1,33 @@
+"""What several commands take."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+Commands: TypeAlias = Any
+"""What `add_subparsers` returns, which argparse keeps private."""
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A whole number that is not below `least`, for argparse, which turns the error into wrong usage."""
+
+    def read(text: str) -> int:
+        number = int(text)
+        if number < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text}")
+        return number
+
+    read.__name__ = "int"  # what argparse calls the value
+    return read
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", type=Path, metavar="DATA", help="a folder with train.txt and test.txt, or one file of pairs")
+    split = parser.add_mutually_exclusive_group()
+    split.add_argument(
+        "--split", type=Path, metavar="FILE", help=".npz with validation and test pairs; what it leaves of DATA is training"
+    )
+    split.add_argument("--split-seed", type=at_least(0), default=0, metavar="N", help="draw the split with this seed (default 0)")

@@ -1,0 +1,80 @@
+"""`demo` and `train`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from .. import spec
+from ..bundle import save_model
+from ..demo import run_demo
+from ..interactions import DataError, read_split
+from ..progress import ProgressLine
+from ..spec import Settings
+from ..threads import at_most
+from ..training import RECIPES, to_model, train, with_overrides
+from .arguments import Commands, add_data, at_least
+
+PARTITIONERS = {"own": spec.partition, "metis": spec.metis_partition}
+
+
+def add(commands: Commands) -> None:
+    """Put both commands among the others."""
+    demo = commands.add_parser("demo", help="train both stages on planted data and show everything, in under a minute")
+    demo.add_argument("--out", type=Path, default=Path("c2f-demo"), metavar="DIR", help="folder for model and picture")
+    demo.add_argument("--seed", type=at_least(0), default=0)
+    demo.set_defaults(run=_demo)
+
+    train_ = commands.add_parser("train", help="train both stages on your interactions")
+    add_data(train_)
+    train_.add_argument("--out", type=Path, required=True, metavar="MODEL")
+    train_.add_argument("--recipe", choices=sorted(RECIPES), default="laptop")
+    train_.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override a field of Settings or Recipe")
+    train_.add_argument("--seed", type=at_least(0), default=0)
+    train_.add_argument("--partition", choices=PARTITIONERS, default="own", help='"metis" needs the extra of that name')
+    train_.add_argument(
+        "--implementation", choices=["fast", "spec"], default="fast", help="compiled, or the specification in float64, slowly"
+    )
+    train_.add_argument("--threads", type=at_least(1), metavar="N", help="of the compiled loops; changes no result")
+    train_.add_argument("--checkpoint", type=Path, metavar="DIR", help="keep here what is needed to go on after a stop")
+    train_.add_argument("--resume", action="store_true", help="go on from --checkpoint, if anything is there")
+    train_.set_defaults(run=_train)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    run_demo(options.out, options.seed)
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    if not options.out.absolute().parent.is_dir():
+        raise DataError(f"the folder of {options.out} must exist before training begins")
+    split = read_split(options.data, split_file=options.split, seed=options.split_seed)
+    settings, recipe = with_overrides(Settings(), RECIPES[options.recipe], options.set)
+    print(split.describe(), file=sys.stderr)
+    progress = ProgressLine()
+    with at_most(options.threads):
+        coarse, fine = train(
+            split,
+            settings,
+            recipe,
+            seed=options.seed,
+            ops=spec if options.implementation == "spec" else None,
+            partition=PARTITIONERS[options.partition],
+            checkpoint=options.checkpoint,
+            resume=options.resume,
+            **progress.callbacks(),
+        )
+    progress.close()
+    provenance = {
+        "recipe": options.recipe,
+        "implementation": options.implementation,
+        "partition": options.partition,
+        "overrides": " ".join(options.set),
+        "seed": str(options.seed),
+    }
+    model = to_model(split, settings, coarse.best, fine.best if fine else None, provenance)
+    save_model(options.out, model)
+    print(f"{options.out}: {model.describe_stored()}")
+    return 0
