@@ -32,6 +32,7 @@ _HOME_OF = {
     "Model": "bundle",
     "load_model": "bundle",
     "save_model": "bundle",
+    "C2FRecommender": "recommender",
 }
 __all__ = list(_HOME_OF)
 

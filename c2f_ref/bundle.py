@@ -1,9 +1,9 @@
-"""The model file: everything that serving needs, in one `.npz` without pickle."""
+"""The model as training leaves it and as serving on SciPy takes it, and its file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from typing import Any
 
@@ -11,23 +11,26 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from .container import BundleError, read_container, write_container
-from .spec.embeddings import soft_threshold
-from .spec.notation import Float64Array, Settings, SpecError
-
-FORMAT = "c2f-ref model 1"
-DENSE = ("user_ids", "item_ids", "bias", "coarse", "fine")
-SPARSE = ("seen", "coarse_assignment", "fine_assignment")
+from .container import BundleError
+from .members import LIMIT
+from .spec.memory import narrowest, stored_bytes, surviving_entries, total_bytes
+from .spec.notation import Float64Array, Settings, SpecError, require_finite, require_shape, stored_pairs
+from .stored import TABLES, VALUES, CompressedRows, FixedRows, StoredModel, read_stored, write_stored
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
     """A trained model: tables, assignments, raw ids, and the training pairs that inference propagates over.
 
-    Shapes: user_ids (U,), item_ids (I,), seen (U, I), bias (N,), coarse (C, D), coarse_assignment (N, C), fine (F, D),
-    fine_assignment (C, F).
-    Edge: a model of the coarse stage alone has no fine table and no fine assignment. What was computed in float32 is kept so.
-    Errors: SpecError for parts whose sizes do not fit together.
+    What changes no recommendation is put into one form, so that a file gives back what was saved, bit for bit: the bias of users
+    is 0 (it cancels), entries of E_f that soft() drops are 0, `seen` is a pattern of ones, columns ascend in every row. Exact
+    zeros that an assignment stores stay stored.
+
+    Shapes: user_ids (U,), item_ids (I,), integers or text; seen (U, I), bias (N,), coarse (C, D), coarse_assignment (N, C),
+    fine (F, D), fine_assignment (C, F); float32 or float64, tables also float16.
+    Edge: a model of the coarse stage alone has no fine table and no fine assignment.
+    Errors: SpecError for sizes that do not fit together, ids that are there twice, values that are not finite, assignments without
+    exactly `coarse_per_entity` and `fine_per_coarse` entries in every row, more than min(sparse_pca_components, D) in a fine row.
     """
 
     settings: Settings
@@ -43,19 +46,35 @@ class Model:
 
     def __post_init__(self) -> None:
         settings, n_entities = self.settings, self.n_users + self.n_items
-        wanted: dict[str, tuple[int, ...]] = {
-            "seen": (self.n_users, self.n_items),
-            "bias": (n_entities,),
-            "coarse": (settings.n_coarse, settings.dim),
-            "coarse_assignment": (n_entities, settings.n_coarse),
+        n_coarse, n_fine, dim = settings.n_coarse, settings.n_fine, settings.dim
+        for name in ("user_ids", "item_ids"):
+            _require_ids(name, getattr(self, name))
+        require_shape("seen", self.seen, (self.n_users, self.n_items))
+        _require_values("bias", self.bias, (n_entities,), VALUES)
+        _require_values("coarse", self.coarse, (n_coarse, dim), TABLES)
+        changed: dict[str, Any] = {
+            "seen": _seen(self.seen),
+            "bias": np.concatenate([np.zeros_like(self.bias[: self.n_users]), self.bias[self.n_users :]]),
+            "coarse_assignment": _checked_rows(
+                "coarse_assignment", self.coarse_assignment, (n_entities, n_coarse), settings.coarse_per_entity
+            ),
         }
         if (self.fine is None) != (self.fine_assignment is None):
             raise SpecError("a model must have both a fine table and a fine assignment, or neither")
         if self.fine is not None:
-            wanted |= {"fine": (settings.n_fine, settings.dim), "fine_assignment": (settings.n_coarse, settings.n_fine)}
-        for name, shape in wanted.items():
-            if getattr(self, name).shape != shape:
-                raise SpecError(f"{name} must have shape {shape}, got {getattr(self, name).shape}")
+            _require_values("fine", self.fine, (n_fine, dim), TABLES)
+            survive = surviving_entries(self.fine, settings.threshold)
+            most = min(settings.sparse_pca_components, dim)
+            if survive.sum(axis=1).max(initial=0) > most:
+                raise SpecError(
+                    f"a row of fine must have at most {most} entries above the threshold, got {survive.sum(axis=1).max()}"
+                )
+            changed["fine"] = np.where(survive, self.fine, self.fine.dtype.type(0))
+            changed["fine_assignment"] = _checked_rows(
+                "fine_assignment", self.fine_assignment, (n_coarse, n_fine), settings.fine_per_coarse
+            )
+        for name, value in changed.items():
+            object.__setattr__(self, name, value)
 
     @property
     def n_users(self) -> int:
@@ -67,29 +86,54 @@ class Model:
         """I."""
         return len(self.item_ids)
 
-    def stored_floats(self) -> dict[str, int]:
-        """Floats that the model keeps, by term. User biases cancel in every ranking and are not counted.
+    def with_tables(self, dtype: npt.DTypeLike, values: npt.DTypeLike | None = None) -> Model:
+        """The same model with both tables rounded to `dtype`, and with bias and assignments rounded to `values`, if given.
 
-            coarse C D, coarse_assignment t N, bias I, fine nnz(soft(E_f)), fine_assignment nnz(S_f)
-
-        Edge: the training pairs, over which inference propagates, hold indices and no floats; they are not counted here.
+        Edge: a fine entry that is rounded to the threshold becomes 0.
+        Errors: SpecError for a type that models do not have, or an entry too large for it.
         """
-        terms = {"coarse": self.coarse.size, "coarse_assignment": int(self.coarse_assignment.nnz), "bias": self.n_items}
-        if self.fine is not None and self.fine_assignment is not None:
-            terms["fine"] = int(np.count_nonzero(soft_threshold(self.fine, self.settings.threshold)))
-            terms["fine_assignment"] = int(self.fine_assignment.nnz)
-        return terms
+        other = np.dtype(values) if values is not None else None
+
+        def rounded(part: Any, to: np.dtype[Any] | None) -> Any:
+            return part if part is None or to is None else part.astype(to)
+
+        with np.errstate(over="ignore"):  # an infinity is told by name
+            return replace(
+                self,
+                **{name: rounded(getattr(self, name), np.dtype(dtype)) for name in ("coarse", "fine")},
+                **{name: rounded(getattr(self, name), other) for name in ("bias", "coarse_assignment", "fine_assignment")},
+            )
+
+    def stored(self) -> StoredModel:
+        """The arrays of its file."""
+        return StoredModel(
+            settings=asdict(self.settings),
+            user_ids=self.user_ids,
+            item_ids=self.item_ids,
+            graph_columns=self.seen.indices.astype(narrowest(max(self.n_items - 1, 0))),
+            graph_starts=self.seen.indptr.astype(narrowest(self.seen.nnz)),
+            bias=self.bias[self.n_users :],
+            coarse=self.coarse,
+            coarse_assignment=_fixed(self.coarse_assignment, self.settings.coarse_per_entity),
+            fine=None if self.fine is None else _smaller(self.fine),
+            fine_assignment=None if self.fine_assignment is None else _fixed(self.fine_assignment, self.settings.fine_per_coarse),
+            provenance=dict(self.provenance),
+        )
+
+    def stored_bytes(self) -> dict[str, int]:
+        """Bytes of the arrays of its file, by term: `c2f_ref.spec.memory.stored_bytes`."""
+        parts = {name: value for name, value in vars(self).items() if name != "provenance"}
+        return stored_bytes(**parts)
 
     def describe_stored(self) -> str:
-        """`stored_floats` in words, beside one vector per entity."""
-        terms = self.stored_floats()
-        tables, everything = terms["coarse"] + terms.get("fine", 0), sum(terms.values())
-        full = (self.n_users + self.n_items) * self.settings.dim
+        """`stored_bytes` in words, beside one vector per entity."""
+        terms = self.stored_bytes()
+        totals = total_bytes(terms)
+        full = (self.n_users + self.n_items) * self.settings.dim * self.coarse.itemsize
         return (
-            f"{everything:,} floats stored ({', '.join(f'{name} {count:,}' for name, count in terms.items())}), "
-            f"{4 * everything:,} bytes in float32;\n"
-            f"the tables alone are {100 * tables / full:.1f} % of one vector per entity ({full:,} floats), everything is "
-            f"{100 * everything / full:.1f} %; inference also holds the {self.seen.nnz:,} training pairs"
+            f"{totals['everything']:,} bytes stored ({', '.join(f'{name} {count:,}' for name, count in terms.items())});\n"
+            f"the tables alone are {100 * totals['tables'] / full:.1f} % of one vector per entity ({full:,} bytes), everything is "
+            f"{100 * totals['everything'] / full:.1f} %; inference propagates over the {self.seen.nnz:,} training pairs"
         )
 
 
@@ -98,26 +142,92 @@ def save_model(path: str | PathLike[str], model: Model) -> None:
 
     Errors: OSError where the folder cannot be written.
     """
-    header = {"settings": asdict(model.settings), "provenance": dict(model.provenance)}
-    write_container(path, FORMAT, header, {name: getattr(model, name) for name in (*DENSE, *SPARSE)})
+    write_stored(path, model.stored())
 
 
-def load_model(path: str | PathLike[str]) -> Model:
-    """Read a model that `save_model` wrote.
+def load_model(path: str | PathLike[str], *, max_bytes: int = LIMIT) -> Model:
+    """Read a model that `save_model` wrote, bit for bit; a file of more than `max_bytes` is not read.
 
     Errors: BundleError that names the file, and the member where one is at fault; OSError where there is no file.
     """
-    header, parts = read_container(path, FORMAT)
+    stored = read_stored(path, max_bytes=max_bytes)
     try:
-        for name in ("user_ids", "item_ids"):
-            if parts[name].dtype.kind not in "iU":
-                raise BundleError(f"{name}: must be integers or text, got {parts[name].dtype}")
-        for name in parts.keys() - {"user_ids", "item_ids"}:
-            values = parts[name].data if name in SPARSE else parts[name]
-            if values.dtype not in (np.float32, np.float64) or not np.isfinite(values).all():
-                raise BundleError(f"{name}: must be finite float32 or float64, got {values.dtype}")
-        return Model(settings=Settings(**header["settings"]), provenance=header["provenance"], **parts)
-    except KeyError as error:
-        raise BundleError(f"{path}: {error} is missing") from error
-    except (ValueError, TypeError, AttributeError) as error:
-        raise BundleError(f"{path}: expected a model file: {error}") from error
+        return _model(stored)
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"{path}: header: {error}") from error
+
+
+def _model(stored: StoredModel) -> Model:
+    settings = Settings(**stored.settings)
+    n_users, n_items, n_coarse, n_fine = stored.n_users, stored.n_items, settings.n_coarse, settings.n_fine
+    fine = stored.fine
+    if isinstance(fine, CompressedRows):
+        rows, fine = fine, np.zeros((n_fine, settings.dim), dtype=fine.values.dtype)
+        counts = (rows.starts[1:] - rows.starts[:-1]).astype(np.int64)
+        fine[np.repeat(np.arange(n_fine), counts), rows.columns] = rows.values
+    return Model(
+        settings=settings,
+        user_ids=stored.user_ids,
+        item_ids=stored.item_ids,
+        seen=_matrix(np.ones(stored.graph_columns.size), stored.graph_columns, stored.graph_starts, (n_users, n_items)),
+        bias=np.concatenate([np.zeros(n_users, stored.bias.dtype), stored.bias]),
+        coarse=stored.coarse,
+        coarse_assignment=_of_fixed(stored.coarse_assignment, n_coarse),
+        fine=fine,
+        fine_assignment=None if stored.fine_assignment is None else _of_fixed(stored.fine_assignment, n_fine),
+        provenance=dict(stored.provenance or {}),
+    )
+
+
+def _matrix(values: Any, columns: Any, starts: Any, shape: tuple[int, int]) -> sparse.csr_array:
+    """A matrix with indices of SciPy's own type, int32 unless there are too many entries."""
+    index = np.int32 if values.size < 2**31 else np.int64
+    return sparse.csr_array((values, columns.astype(index), starts.astype(index)), shape=shape)
+
+
+def _of_fixed(rows: FixedRows, n_columns: int) -> sparse.csr_array:
+    n_rows, per_row = rows.values.shape
+    return _matrix(rows.values.ravel(), rows.columns.ravel(), np.arange(n_rows + 1) * per_row, (n_rows, n_columns))
+
+
+def _fixed(matrix: sparse.csr_array, per_row: int) -> FixedRows:
+    shape = (-1, per_row)
+    return FixedRows(matrix.data.reshape(shape), matrix.indices.reshape(shape).astype(narrowest(max(matrix.shape[1] - 1, 0))))
+
+
+def _smaller(fine: Float64Array) -> Float64Array | CompressedRows:
+    """The table as it takes fewer bytes: dense, or its non-zeros as compressed rows."""
+    n_entries = int(np.count_nonzero(fine))
+    starts = np.append(0, np.count_nonzero(fine, axis=1).cumsum()).astype(narrowest(n_entries))
+    rows = CompressedRows(fine[fine != 0], np.nonzero(fine)[1].astype(narrowest(fine.shape[1] - 1)), starts)
+    return rows if sum(array.nbytes for array in rows) < fine.nbytes else fine
+
+
+def _seen(matrix: sparse.csr_array) -> sparse.csr_array:
+    pattern = stored_pairs(matrix)
+    return _matrix(np.ones(pattern.nnz), pattern.indices, pattern.indptr, pattern.shape)
+
+
+def _checked_rows(name: str, matrix: Any, shape: tuple[int, int], per_row: int) -> sparse.csr_array:
+    """A copy with ascending columns, if it has `per_row` entries in every row."""
+    _require_values(name, matrix, shape, VALUES)
+    rows = _matrix(matrix.data.copy(), matrix.indices, matrix.indptr, shape)
+    rows.sort_indices()
+    counts = np.diff(rows.indptr)
+    if (counts != per_row).any() or (np.diff(rows.indices.reshape(-1, per_row), axis=1) <= 0).any():
+        raise SpecError(
+            f"{name} must have {per_row} entries in every row, in different columns, got {counts.min()} to {counts.max()}"
+        )
+    return rows
+
+
+def _require_ids(name: str, ids: npt.NDArray[Any]) -> None:
+    if np.ndim(ids) != 1 or ids.dtype.kind not in "iuU" or np.unique(ids).size != ids.size:
+        raise SpecError(f"{name} must be integers or text in one array, none of them twice, got {np.asarray(ids).dtype}")
+
+
+def _require_values(name: str, values: Any, shape: tuple[int, ...], dtypes: tuple[Any, ...]) -> None:
+    require_shape(name, values, shape)
+    if values.dtype not in dtypes:
+        raise SpecError(f"{name} must be {' or '.join(np.dtype(dtype).name for dtype in dtypes)}, got {values.dtype}")
+    require_finite(name, values)

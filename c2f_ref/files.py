@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
 
+STALE_SECONDS = 3600
+"""A temporary file that nobody has written to for so long was left by a process that was killed."""
+
 
 @contextmanager
 def replacing(path: str | PathLike[str]) -> Iterator[BinaryIO]:
-    """A file to write, which takes the place of `path` when the block ends well; otherwise `path` stays as it was.
+    """A file to write and to read back, which takes the place of `path` when the block ends well; otherwise `path` stays as it was.
 
-    Written beside `path`, flushed to the disk, renamed; nothing else is left behind.
-    Errors: OSError where the folder cannot be written.
+    Written beside `path`, flushed to the disk, renamed, and the folder flushed too; nothing else is left behind. Only a process
+    that is killed leaves its temporary file, which the first save of the same path an hour later removes.
+    Edge: Windows cannot flush a folder; the rename may then be lost with the power, and `path` is as before.
+    Errors: OSError where the folder cannot be written; `path` is then the old file or, if flushing the folder failed, the new one.
     """
-    temporary = Path(path).with_name(f".{uuid.uuid4().hex}.tmp")
+    path = Path(path)
+    prefix = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}-"
+    for left in path.parent.glob(f"{prefix}*.tmp"):
+        with suppress(FileNotFoundError):  # another save may remove it first
+            if time.time() - left.stat().st_mtime > STALE_SECONDS:
+                left.unlink()
+    temporary = path.with_name(f"{prefix}{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("xb") as file:
+        with temporary.open("x+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _flush_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

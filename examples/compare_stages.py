@@ -85,35 +85,37 @@ def main() -> None:
     print(split.describe())
     print(f"settings {' '.join(options.set) or 'as published'}; seeds {' '.join(map(str, options.seeds))}", flush=True)
     results: dict[str, list[dict[str, float]]] = defaultdict(list)
-    floats: dict[str, str] = {}
-    yardsticks(split, results, floats)
+    stored: dict[str, str] = {}
+    yardsticks(split, results, stored)
     for seed in options.seeds:
         for name, model in models_of_one_seed(split, settings, recipe, seed).items():
             metrics = evaluate_model(model, split.test.matrix(), KS, ops=fast)
             results[name].append(metrics)
-            terms = model.stored_floats()
-            floats[name] = f"{terms['coarse'] + terms.get('fine', 0):,} / {sum(terms.values()):,}"
+            totals = spec.total_bytes(model.with_tables(np.float32, np.float32).stored_bytes())
+            stored[name] = f"{totals['tables']:,} / {totals['everything']:,}"
             told(f"seed {seed}, {name}: " + " ".join(f"{key} {value:.4f}" for key, value in metrics.items()))
     if options.json:
         print(json.dumps(results))
     columns = metric_columns(KS)
     rows = {
-        name: [*(spread([metrics[key] for metrics in of_seeds]) for key in columns), floats[name]]
+        name: [*(spread([metrics[key] for metrics in of_seeds]) for key in columns), stored[name]]
         for name, of_seeds in results.items()
     }
-    print(text_table([*columns.values(), "floats: tables / all"], rows))
+    print(text_table([*columns.values(), "bytes: tables / all"], rows))
 
 
-def yardsticks(split: Split, results: dict[str, list[dict[str, float]]], floats: dict[str, str]) -> None:
+def yardsticks(split: Split, results: dict[str, list[dict[str, float]]], stored: dict[str, str]) -> None:
     """Popularity and the linear item filter: they learn nothing, so one run says all."""
     seen, held_out = split.train.matrix(), split.test.matrix()
     users = np.flatnonzero(np.diff(held_out.indptr))
+    graph = spec.stored_bytes_bound(Settings(), split.train.n_users, split.train.n_items, n_pairs=seen.nnz)["graph"]
+    pairs_and_ids = graph + split.train.user_ids.nbytes + split.train.item_ids.nbytes
     for name, rank, n_floats in (
         ("popularity", rank_by_popularity, split.train.n_items),
         ("item filter", rank_by_item_filter, split.train.n_entities),
     ):
         results[name].append(spec.mean_metrics(rank(users, seen, max(KS))[0], held_out[users], KS))
-        floats[name] = f"0 / {n_floats:,}"
+        stored[name] = f"0 / {4 * n_floats + pairs_and_ids:,}"
 
 
 def models_of_one_seed(split: Split, settings: Settings, recipe: Recipe, seed: int) -> dict[str, Model]:

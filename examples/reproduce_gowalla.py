@@ -107,7 +107,7 @@ class Reproduction:
             "best": {"epoch": chosen.epoch, "step": chosen.n_steps, "validation_ndcg": chosen.ndcg},
             "test": means,
             "test_intervals": bootstrap_intervals(by_user, rng=np.random.default_rng(0)),
-            "stored_floats": model.stored_floats(),
+            "stored_bytes": model.stored_bytes(),
             "evaluations": [asdict(evaluation) for evaluation in result.evaluations],
         }
         save_model(self.out / f"{name.replace(', ', '-').replace(' ', '-')}.npz", model)

@@ -111,11 +111,12 @@ def test_train_says_where_it_is_on_stderr_and_what_came_of_it_on_stdout(files: F
     code, out, err = files.told
     assert code == 0
     model = load_model(files.csv_model)
-    n_floats = sum(model.stored_floats().values())
-    assert out.startswith(f"{files.csv_model}: {n_floats} floats stored (coarse 30, coarse_assignment 140, bias 40, fine ")
-    # Tables of 6 * 5 floats and the fine entries that are left, of 70 vectors of 5.
-    assert f"the tables alone are {100 * (30 + model.stored_floats()['fine']) / 350:.1f} % of one vector per entity" in out
-    assert "inference also holds the 270 training pairs" in out
+    # Tables of 6 * 5 numbers and the fine entries that are left, of 70 vectors of 5; 2 of 6 rows for an entity, 3 of 4 for a row.
+    terms = model.stored_bytes()
+    told = f"coarse 120, fine {terms['fine']}, coarse_assignment {140 * 5}, fine_assignment {18 * 5}, bias 160, ids "
+    assert out.startswith(f"{files.csv_model}: {sum(terms.values()):,} bytes stored ({told}")
+    assert f"the tables alone are {(120 + terms['fine']) / 14:.1f} % of one vector per entity (1,400 bytes)" in out
+    assert "inference propagates over the 270 training pairs" in out
     lines = err.splitlines()
     assert lines[0].startswith("270 train, 30 valid, 60 test pairs of 30 users, 40 items; ratio 0.7/0.1/0.2, seed 0, ")
     assert lines[1].startswith("coarse: at most 0:00:0")
@@ -149,9 +150,11 @@ def test_a_trained_model_is_that_of_the_library_call_and_knows_its_origin(files:
     assert {"seed": "3", "recipe": "published", "split": split.describe()}.items() <= model.provenance.items()
     coarse, fine = c2f_ref.train(split, settings, recipe, seed=3)
     assert fine is not None
-    assert np.array_equal(model.coarse, coarse.best.tables[0])
-    assert np.array_equal(model.fine, fine.best.tables[0])
-    assert np.array_equal(model.bias, fine.best.tables[1])
+    expected = c2f_ref.to_model(split, settings, coarse.best, fine.best).with_tables(np.float32, np.float32)
+    for name in ("coarse", "fine", "bias"):
+        assert getattr(model, name).dtype == np.float32
+        assert np.array_equal(getattr(model, name), getattr(expected, name))
+    assert (model.coarse_assignment != expected.coarse_assignment).nnz == 0
     assert run("train", files.csv, "--out", tmp_path / "again", *TINY, "--seed", 3).code == 0
     assert (tmp_path / "again").read_bytes() == files.csv_model.read_bytes()
 
@@ -174,8 +177,26 @@ def test_without_fine_rows_the_coarse_stage_is_trained_alone(files: Files, tmp_p
     done = run("train", files.csv, "--out", tmp_path / "m", *TINY, "--set", "n_fine=0", "--set", "max_epochs=1")
     assert done.code == 0
     assert [line.split(",")[0] for line in done.err.splitlines()[2:]] == ["coarse phase 1"]
-    assert ": 210 floats stored (coarse 30, coarse_assignment 140, bias 40), 840 bytes in float32" in done.out
+    assert " bytes stored (coarse 120, fine 0, coarse_assignment 700, fine_assignment 0, bias 160, ids " in done.out
     assert load_model(tmp_path / "m").fine is None
+
+
+@pytest.mark.parametrize(
+    ("options", "tables", "values"),
+    [
+        (["--store", "float16"], np.float16, np.float32),
+        (["--store", "float64"], np.float64, np.float64),
+        (["--implementation", "spec"], np.float64, np.float64),
+        (["--implementation", "spec", "--store", "float32"], np.float32, np.float32),
+    ],
+)
+def test_numbers_are_stored_in_the_type_that_is_asked_for(
+    files: Files, tmp_path: Path, options: list[str], tables: Any, values: Any
+) -> None:
+    assert run("train", files.csv, "--out", tmp_path / "m", *TINY, "--set", "max_epochs=1", *options).code == 0
+    model = load_model(tmp_path / "m")
+    assert {model.coarse.dtype, model.fine.dtype} == {np.dtype(tables)}
+    assert {model.bias.dtype, model.coarse_assignment.dtype, model.fine_assignment.dtype} == {np.dtype(values)}
 
 
 def test_partitions_can_come_from_metis_where_it_is_installed(
@@ -376,7 +397,7 @@ def test_demo_shows_a_table_recommendations_bytes_and_writes_model_and_picture(
     assert [line[:13].strip() for line in lines[head + 1 : head + 5]] == names
     listed = lines[lines.index("first 5 items for user u0:") + 1].split()[::2]
     assert len(set(listed) & set(model.item_ids.tolist())) == 5
-    assert "floats stored" in done.out
+    assert "bytes stored" in done.out
     assert "fine phase 1, epoch 5" in done.err
 
 
@@ -501,7 +522,7 @@ def test_a_bad_file_of_pairs_is_3_with_file_line_and_token(
         (["train", "{absent}.csv", "--out", "m"], "absent.csv"),
         (["train", "{csv}", "--out", "m", "--split", "{csv}"], "not a readable split file"),
         (["evaluate", "{absent}", "{csv}"], "absent"),
-        (["recommend", "{csv}", "u1"], "pairs.csv: expected a file of format 'c2f-ref model 1'"),
+        (["recommend", "{csv}", "u1"], "pairs.csv: expected a file of format 'c2f-ref model 2'"),
         (["conformance", "c2f_ref.spec", "--vectors", "{absent}"], "no .npz file in this folder"),
         # Published sizes: 300 coarse rows, and there are 70 entities.
         (["train", "{csv}", "--out", "m"], "n_parts must be an integer in [1, N = 70], got 300"),

@@ -62,7 +62,7 @@ def test_the_table_of_recipes_is_what_they_are() -> None:
 @pytest.mark.parametrize(
     "name",
     re.findall(
-        r"`((?:notation|graph|partitioning|assignment|embeddings|propagation|loss|optimise|sampling|ranking|model)\.\w+)`",
+        r"`((?:notation|graph|partitioning|assignment|embeddings|propagation|loss|optimise|sampling|ranking|model|memory)\.\w+)`",
         SPEC_README,
     ),
 )

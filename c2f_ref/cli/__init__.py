@@ -14,11 +14,11 @@ from ..conformance import ModuleLoadError, VectorError
 from ..container import BundleError
 from ..interactions import DataError
 from ..spec import SettingsError, SpecError
-from . import check, serve, train
+from . import check, look, memory, serve, train
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C or SIGTERM, as shells have it."""
-COMMANDS = (train, serve, check)
+COMMANDS = (train, serve, memory, check, look)
 """Modules whose `add` puts commands into the parser, in the order of the help text."""
 
 

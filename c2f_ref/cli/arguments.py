@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
+UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 Commands: TypeAlias = Any
 """What `add_subparsers` returns, which argparse keeps private."""
 
@@ -22,6 +24,14 @@ def at_least(least: int) -> Callable[[str], int]:
 
     read.__name__ = "int"  # what argparse calls the value
     return read
+
+
+def size_in_bytes(text: str) -> int:
+    """Bytes, or a whole number of KiB, MiB or GiB, for argparse, which turns the error into wrong usage."""
+    parts = re.fullmatch(r"([0-9]+) ?(|KiB|MiB|GiB)", text)
+    if not parts:
+        raise argparse.ArgumentTypeError(f"expected bytes, or a whole number of KiB, MiB or GiB, got {text!r}")
+    return int(parts[1]) * UNITS[parts[2]]
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:

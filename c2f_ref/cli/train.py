@@ -16,6 +16,8 @@ from ..threads import at_most
 from ..training import RECIPES, to_model, train, with_overrides
 from .arguments import Commands, add_data, at_least
 
+STORED = {"float16": ("float16", "float32"), "float32": ("float32", "float32"), "float64": ("float64", "float64")}
+"""Types of both tables and of all other values in a model file."""
 PARTITIONERS = {"own": spec.partition, "metis": spec.metis_partition}
 
 
@@ -35,6 +37,9 @@ def add(commands: Commands) -> None:
     train_.add_argument("--partition", choices=PARTITIONERS, default="own", help='"metis" needs the extra of that name')
     train_.add_argument(
         "--implementation", choices=["fast", "spec"], default="fast", help="compiled, or the specification in float64, slowly"
+    )
+    train_.add_argument(
+        "--store", choices=STORED, help="numbers of MODEL; float16 is for its tables alone (default float32, float64 from spec)"
     )
     train_.add_argument("--threads", type=at_least(1), metavar="N", help="of the compiled loops; changes no result")
     train_.add_argument("--checkpoint", type=Path, metavar="DIR", help="keep here what is needed to go on after a stop")
@@ -74,7 +79,8 @@ def _train(options: argparse.Namespace) -> int:
         "overrides": " ".join(options.set),
         "seed": str(options.seed),
     }
-    model = to_model(split, settings, coarse.best, fine.best if fine else None, provenance)
+    store = options.store or ("float64" if options.implementation == "spec" else "float32")
+    model = to_model(split, settings, coarse.best, fine.best if fine else None, provenance).with_tables(*STORED[store])
     save_model(options.out, model)
     print(f"{options.out}: {model.describe_stored()}")
     return 0

@@ -1,7 +1,7 @@
 """The method, executable: C2F-MetaEmbed as pure functions on NumPy and SciPy arrays, in float64.
 
 Read the pages in this order; each imports only pages above it:
-notation, graph, partitioning, assignment, embeddings, propagation, loss, optimise, sampling, ranking, model.
+notation, graph, partitioning, assignment, embeddings, propagation, loss, optimise, sampling, ranking, model, memory.
 `README.md` beside them maps formulas to functions and lists every deviation, D1 to D16.
 """
 
@@ -42,6 +42,7 @@ from .loss import (
     score_pairs,
     score_pairs_vjp,
 )
+from .memory import fine_sparsity, stored_bytes, stored_bytes_bound, total_bytes
 from .model import (
     CONTRACT,
     CoarsePlan,
@@ -94,6 +95,7 @@ __all__ = [
     "fine_embed",
     "fine_embed_vjp",
     "fine_loss_and_grad",
+    "fine_sparsity",
     "keep_top",
     "mean_metrics",
     "metis_partition",
@@ -127,5 +129,8 @@ __all__ = [
     "start_coarse_assignment",
     "start_fine",
     "start_fine_assignment",
+    "stored_bytes",
+    "stored_bytes_bound",
     "top_columns",
+    "total_bytes",
 ]

@@ -7,7 +7,8 @@ D dimensions, L layers, B triples of a batch. Item i is entity U + i.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from bisect import bisect_right
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -90,6 +91,50 @@ class Settings:
             raise SettingsError(f"coarse_per_entity must be at most n_coarse = {self.n_coarse}, got {self.coarse_per_entity}")
         if 0 < self.n_fine < self.fine_per_coarse:
             raise SettingsError(f"fine_per_coarse must be at most n_fine = {self.n_fine}, got {self.fine_per_coarse}")
+
+    @classmethod
+    def for_budget(
+        cls,
+        budget: int,
+        n_users: int,
+        n_items: int,
+        *,
+        id_bytes: int = 0,
+        n_pairs: int = 0,
+        dtype: npt.DTypeLike = np.float32,
+        table_dtype: npt.DTypeLike | None = None,
+        **fields: Any,
+    ) -> Settings:
+        """The largest model whose `stored_bytes_bound` is at most `budget` bytes, however it is trained.
+
+        F = C // 3, as in the published run, for the largest C that fits, or F = 0 where that is below `fine_per_coarse`; then C is
+        raised as far as it goes with this F. `fields` are other settings; the rest of the arguments is that of the bound.
+
+        Edge: C is never above N, since a coarse row without an entity could not start.
+        Errors: SettingsError that names the smallest budget that would do, for fewer than `coarse_per_entity` entities, or where
+        `fields` give C or F.
+        """
+        # The one page that stands further down: it counts what these settings come to.
+        from .memory import stored_bytes_bound
+
+        if fields.keys() & {"n_coarse", "n_fine"}:
+            raise SettingsError("n_coarse and n_fine follow from the budget, so neither may be given")
+        largest = cls(n_coarse=n_users + n_items, n_fine=0, **fields)
+        choices = range(largest.coarse_per_entity, largest.n_coarse + 1)
+
+        def sized(n_coarse: int, n_fine: int) -> Settings:
+            return replace(largest, n_coarse=n_coarse, n_fine=n_fine if n_fine >= largest.fine_per_coarse else 0)
+
+        def needed(n_coarse: int, n_fine: int) -> int:
+            given: dict[str, Any] = {"n_pairs": n_pairs, "dtype": dtype, "table_dtype": table_dtype}
+            return sum(stored_bytes_bound(sized(n_coarse, n_fine), n_users, n_items, id_bytes, **given).values())
+
+        n_fitting = bisect_right(choices, budget, key=lambda n_coarse: needed(n_coarse, n_coarse // 3))
+        if n_fitting == 0:
+            smallest = needed(choices[0], choices[0] // 3)
+            raise SettingsError(f"budget must be at least {smallest:,} bytes for the smallest model, got {budget:,}")
+        n_fine = choices[n_fitting - 1] // 3
+        return sized(choices[bisect_right(choices, budget, key=lambda n_coarse: needed(n_coarse, n_fine)) - 1], n_fine)
 
 
 class Triples(NamedTuple):

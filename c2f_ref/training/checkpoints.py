@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from scipy import sparse
+
 from ..container import BundleError, read_container, write_container
 from ..spec import AdamState
 from .state import Evaluation, Snapshot, State
 
-FORMAT = "c2f-ref checkpoint 1"
+FORMAT = "c2f-ref checkpoint 2"
+PARTS = ("data", "indices", "indptr", "shape")
+"""Members of an assignment, behind its name and a dot."""
 SNAPSHOTS = ("best", "best_fixed")
 
 
@@ -49,7 +55,7 @@ class Checkpoints:
             of_run, state = dict(header["run"]), _state(dict(header["state"]), arrays)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{path}: expected the state of a stage: {error!r}") from error
-        for name, value in self.run.items():
+        for name, value in json.loads(json.dumps(dict(self.run))).items():  # as it was written: JSON has lists alone
             if of_run.get(name) != value:
                 raise CheckpointError(f"{path}: is of another run: {name} must be {value!r}, got {of_run.get(name)!r}")
         return state
@@ -70,14 +76,14 @@ def _described(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
     }
     header["evaluations"] = [asdict(evaluation) for evaluation in state.evaluations]
     header["adam_steps"] = [moment.n_steps for moment in state.moments]
-    arrays: dict[str, Any] = {"assignment": state.assignment}
+    arrays = _parts("assignment", state.assignment)
     for i, (table, moment) in enumerate(zip(state.tables, state.moments, strict=True)):
         arrays |= {f"table {i}": table, f"first {i}": moment.first, f"second {i}": moment.second}
     for name in SNAPSHOTS:
         snapshot = getattr(state, name)
         if snapshot:
             header[name] = {"ndcg": snapshot.ndcg, "epoch": snapshot.epoch, "n_steps": snapshot.n_steps}
-            arrays[f"{name} assignment"] = snapshot.assignment
+            arrays |= _parts(f"{name} assignment", snapshot.assignment)
             arrays |= {f"{name} table {i}": table for i, table in enumerate(snapshot.tables)}
     return header, arrays
 
@@ -89,10 +95,23 @@ def _state(header: dict[str, Any], arrays: Mapping[str, Any]) -> State:
     for name in SNAPSHOTS:
         if name in header:
             tables = tuple(arrays[f"{name} table {i}"] for i in of_tables)
-            header[name] = Snapshot(tables, arrays[f"{name} assignment"], **header[name])
+            header[name] = Snapshot(tables, _matrix(f"{name} assignment", arrays), **header[name])
     return State(
         tables=tuple(arrays[f"table {i}"] for i in of_tables),
         moments=tuple(AdamState(arrays[f"first {i}"], arrays[f"second {i}"], adam_steps[i]) for i in of_tables),
-        assignment=arrays["assignment"],
+        assignment=_matrix("assignment", arrays),
         **header,
     )
+
+
+def _parts(name: str, matrix: sparse.csr_array) -> dict[str, Any]:
+    return {f"{name}.{part}": np.asarray(getattr(matrix, part)) for part in PARTS}
+
+
+def _matrix(name: str, arrays: Mapping[str, Any]) -> sparse.csr_array:
+    data, indices, indptr, shape = (arrays[f"{name}.{part}"] for part in PARTS)
+    if not indices.dtype.kind == indptr.dtype.kind == shape.dtype.kind == "i":
+        raise ValueError(f"{name}: indices and shape must be integers, got {indices.dtype}, {indptr.dtype} and {shape.dtype}")
+    matrix = sparse.csr_array((data, indices, indptr), shape=tuple(shape.tolist()))
+    matrix.check_format(full_check=True)
+    return matrix

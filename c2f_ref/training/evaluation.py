@@ -18,14 +18,14 @@ N_RESAMPLES = 1000
 
 
 def embed_model(model: Model, *, ops: ModuleType | None = None) -> Float64Array:
-    """Propagated embeddings of all entities of a model, over its own training pairs, in float64.
+    """Propagated embeddings of all entities of a model, over its own training pairs, in float64 whatever it is stored in.
 
     `ops` is the implementation, here and below; None for `c2f_ref.fast`.
 
     Shapes: -> (N, D).
     Source: coarse stage, step 3; fine stage, steps 5 and 6.
     """
-    ops = ops or default_ops()
+    ops, model = ops or default_ops(), model.with_tables(np.float64, np.float64)
     users, items = model.seen.nonzero()
     norm_adjacency = spec.normalise(spec.bipartite(users, items, model.n_users, model.n_items))
     if model.fine is None:

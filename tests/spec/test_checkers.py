@@ -221,3 +221,10 @@ def test_read_only_copies_and_leaves_the_original_writeable() -> None:
     assert not any(np.shares_memory(a, b) for a in arrays_of(frozen) for b in (table, matrix.data, matrix.indices, matrix.indptr))
     with pytest.raises(ValueError, match="read-only"):
         frozen[1].indices[0] = 2
+
+
+def test_terms_that_cancel_may_leave_their_rounding_and_no_more() -> None:
+    """Terms of size 8 may leave 8 * BOUND where 0 is expected."""
+    assert_close(np.array([8e-12]), np.zeros(1), least=8.0)
+    with pytest.raises(AssertionError, match="off by"):
+        assert_close(np.array([8.1e-12]), np.zeros(1), least=8.0)

@@ -13,16 +13,17 @@ BOUND = 1e-12
 than 100 * 2^-53 = 1.2e-14."""
 
 
-def assert_close(actual: Any, expected: Any, bound: float = BOUND) -> None:
+def assert_close(actual: Any, expected: Any, bound: float = BOUND, least: float = 0.0) -> None:
     """Raise AssertionError unless shapes agree and no entry is off by more than `bound` times the largest expected one.
 
-    Sparse arrays are compared as dense, tuples entry by entry, integers exactly. Where 0 is expected throughout, only 0 will do.
+    Sparse arrays are compared as dense, tuples entry by entry, integers exactly. Where 0 is expected throughout, only 0 will do,
+    unless `least` says how large the terms are that can cancel: entries count as at least so large.
     """
     if isinstance(expected, tuple):
         if len(actual) != len(expected):
             raise AssertionError(f"expected {len(expected)} results, got {len(actual)}")
         for a, e in zip(actual, expected, strict=True):
-            assert_close(a, e, bound)
+            assert_close(a, e, bound, least)
         return
     actual, expected = as_dense(actual), as_dense(expected)
     if actual.shape != expected.shape:
@@ -30,7 +31,7 @@ def assert_close(actual: Any, expected: Any, bound: float = BOUND) -> None:
     if expected.size == 0:
         return
     exact = expected.dtype.kind in "iub"
-    allowed = 0.0 if exact else bound * float(np.abs(expected).max())
+    allowed = 0.0 if exact else bound * max(least, float(np.abs(expected).max()))
     errors = np.abs(actual - expected)
     if not (errors <= allowed).all():  # a NaN is not below anything
         raise AssertionError(f"off by {np.max(errors)!r}, allowed {allowed!r}\nactual {actual!r}\nexpected {expected!r}")

@@ -36,6 +36,7 @@ def calls() -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
     held_out = sparse.csr_array(np.eye(n_users, n_items) + np.eye(n_users, n_items, 1))
     ranked = np.argsort(rng.random((n_users, n_items)), axis=1)[:, :6]
     propagate = fine_plan.graph, *assignments, 0.2, 2
+    words = np.array([f"item {number}" for number in range(n_items)])
     adam = spec.AdamState(draw_table((4, 6), rng), draw_table((4, 6), rng) ** 2, 3)
 
     def seeded(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -99,6 +100,13 @@ def calls() -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
         "soft_threshold_vjp": (spec.soft_threshold_vjp, (fine, settings.threshold, fine_grad)),
         "softmax_rows": (spec.softmax_rows, (other,)),
         "sparse_pca_scores": (lambda rows: spec.sparse_pca_scores(rows, 3, 1.0, random_state=0), (other,)),
+        "fine_sparsity": (spec.fine_sparsity, (fine, settings.threshold)),
+        "stored_bytes": (
+            spec.stored_bytes,
+            (settings, words[:5], words, seen, bias, coarse, model.coarse_assignment, fine, model.fine_assignment),
+        ),
+        "stored_bytes_bound": (spec.stored_bytes_bound, (settings, 5, 7, 8)),
+        "total_bytes": (spec.total_bytes, ({"coarse": 3, "fine": 5, "bias": 7},)),
         "start_adam": (spec.start_adam, (coarse,)),
         "start_coarse": (seeded(spec.start_coarse), (12, settings)),
         "start_coarse_assignment": (seeded(spec.start_coarse_assignment), (labels, settings)),

@@ -400,6 +400,32 @@ def test_a_missing_part_is_told(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("indices", lambda array: array - 1),
+        ("indices", lambda array: array + 100),
+        ("indices", lambda array: array.astype(np.float64)),
+        ("indptr", lambda array: array + 1),
+        ("indptr", lambda array: array[:-1]),
+        ("indptr", lambda array: array.astype(np.uint32)),
+        ("data", lambda array: array[:-1]),
+        ("data", lambda array: array[:0]),
+        ("shape", lambda array: array[:1]),
+        ("shape", lambda array: -array),
+        ("shape", lambda array: array.astype(str)),
+    ],
+)
+def test_an_assignment_that_is_no_matrix_is_told(folder: Path, part: str, change: Callable[[Any], Any]) -> None:
+    path = folder / "coarse.npz"
+    header, arrays = read_container(path, FORMAT)
+    for name in ("assignment", "best assignment"):
+        changed = {f"{name}.{part}": change(arrays[f"{name}.{part}"])}
+        write_container(path, FORMAT, header, arrays | changed)
+        with pytest.raises(BundleError, match=r"coarse\.npz: expected the state of a stage: "):
+            Checkpoints(folder, {"seed": 0}, resume=True).load("coarse")
+
+
+@pytest.mark.parametrize(
     "header",
     [
         {},
@@ -434,30 +460,31 @@ def test_a_file_of_another_kind_is_told(tmp_path: Path, content: bytes) -> None:
 # Saves that fail
 
 
-def failing(call: Callable[..., Any], place: int, what: type[BaseException], *, half: bool = False) -> Callable[..., Any]:
-    """The function, which fails at its call number `place`, from 0; after `half` of its writing where asked for."""
+def failing(call: Callable[..., Any], place: int, what: type[BaseException]) -> Callable[..., Any]:
+    """The function, which fails at its call number `place`, from 0."""
     n_calls = 0
 
-    def fails(*given: Any, **options: Any) -> Any:
+    def fails(*given: Any) -> Any:
         nonlocal n_calls
         n_calls += 1
         if n_calls <= place:
-            return call(*given, **options)
-        if half:
-            given[0].write(b"PK\x03\x04 half of a file")
+            return call(*given)
         raise what("interrupted")
 
     return fails
 
 
-@pytest.mark.parametrize(("where", "what"), [("replace", OSError), ("fsync", OSError), ("savez", KeyboardInterrupt)])
+CALLS_PER_SAVE = {"replace": 1, "fsync": 2}
+"""The second flush is that of the folder, behind the rename."""
+
+
+@pytest.mark.parametrize(("where", "what"), [("replace", OSError), ("fsync", OSError), ("replace", KeyboardInterrupt)])
 @pytest.mark.parametrize("n_saved", [0, 3])
 def test_an_interrupted_save_leaves_the_checkpoint_before(
     undisturbed: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, what: type[BaseException], n_saved: int
 ) -> None:
-    module = np if where == "savez" else os
     with monkeypatch.context() as broken:
-        broken.setattr(module, where, failing(getattr(module, where), n_saved, what, half=where == "savez"))
+        broken.setattr(os, where, failing(getattr(os, where), CALLS_PER_SAVE[where] * n_saved, what))
         with pytest.raises(what, match="interrupted"):
             run(undisturbed.ops, tmp_path)
     assert os.listdir(tmp_path) == (["coarse.npz"] if n_saved else [])

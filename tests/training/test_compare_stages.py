@@ -46,7 +46,7 @@ def test_all_rows_are_printed_and_the_controls_make_as_many_steps_as_the_fine_st
     head, *rows = lines[-8:]
     names = [re.split(r"  +", row)[0] for row in rows]
     assert names == list(written) == ["popularity", "item filter", *MODELS]
-    assert head.split("  ")[-1] == "floats: tables / all"
+    assert head.split("  ")[-1] == "bytes: tables / all"
     assert [len(written[name]) for name in names] == [1, 1, 2, 2, 2, 2, 2]
     assert all("+-" in row for row in rows[2:])
 
