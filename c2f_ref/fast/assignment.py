@@ -53,19 +53,18 @@ def refresh_coarse(
 def refresh_fine(
     entities: FloatArray, coarse: FloatArray, fine: FloatArray, fine_per_coarse: int, pinv_rtol: float | None = None
 ) -> sparse.csr_array:
-    """As `c2f_ref.spec.refresh_fine`; nothing of size (N, C) is made, but (C, F) for every block of rows, summed in their order."""
+    """As `c2f_ref.spec.refresh_fine`; nothing of size (N, C) is made, but (C, F) for a block of rows, summed in their order."""
     require_propagated(entities, coarse, fine)
     with one_blas_thread():
         to_coarse, to_fine = pseudo_inverse(coarse, pinv_rtol), pseudo_inverse(fine, pinv_rtol)
-    n_blocks = -(-len(entities) // ROWS_PER_BLOCK)
-    matches = np.empty((n_blocks, len(coarse), len(fine)), dtype=np.result_type(entities, to_coarse, to_fine))
+    matches = np.zeros((len(coarse), len(fine)), dtype=np.result_type(entities, to_coarse, to_fine))
 
-    def match(block: slice) -> None:
+    def match(block: slice) -> FloatArray:
         rows = entities[block]
-        matches[block.start // ROWS_PER_BLOCK] = (rows @ to_coarse).T @ (rows @ to_fine)
+        return np.asarray((rows @ to_coarse).T @ (rows @ to_fine))
 
-    over_blocks(match, len(entities), ROWS_PER_BLOCK)
-    return keep_top(softmax_rows(matches.sum(axis=0)), fine_per_coarse)
+    over_blocks(match, len(entities), ROWS_PER_BLOCK, lambda of_block: np.add(matches, of_block, out=matches))
+    return keep_top(softmax_rows(matches), fine_per_coarse)
 
 
 def _keep_top(rows_of: Callable[[slice], FloatArray], shape: tuple[int, ...], k: int, dtype: Any) -> sparse.csr_array:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from .. import threads
 
+Result = TypeVar("Result")
 
-def over_blocks(work: Callable[[slice], None], n_rows: int, rows_per_block: int) -> None:
-    """Call `work` with every block of rows, on as many threads as compiled loops may use.
+
+def over_blocks(
+    work: Callable[[slice], Result], n_rows: int, rows_per_block: int, gather: Callable[[Result], object] = lambda result: None
+) -> None:
+    """Call `work` with every block of rows, on as many threads as compiled loops may use; `gather` what it gives, in order of rows.
 
     A matrix product inside runs on one thread, and blocks are cut alike for any number of threads, so that this number
     changes no bit. `work` writes to rows of its block only and calls no kernel that is parallel itself.
@@ -19,8 +24,8 @@ def over_blocks(work: Callable[[slice], None], n_rows: int, rows_per_block: int)
     with threads.one_blas_thread():
         if n_threads < 2:
             for block in blocks:
-                work(block)
+                gather(work(block))
             return
         with ThreadPoolExecutor(n_threads) as pool:
-            for _ in pool.map(work, blocks):
-                pass
+            for result in pool.map(work, blocks):
+                gather(result)

@@ -34,8 +34,7 @@ def prepare_coarse(
 def embed_coarse(plan: CoarsePlan, coarse: FloatArray) -> tuple[FloatArray, FloatArray]:
     """As `c2f_ref.spec.embed_coarse`."""
     require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
-    propagated = work_table(plan, "propagated")
-    _forward_coarse(plan, _own_type(plan, coarse), np.arange(plan.graph.n_rows), propagated)
+    propagated, _ = _forward_coarse(plan, _own_type(plan, coarse), np.arange(plan.graph.n_rows))
     h, c = _handed_out(plan, propagated)
     return h, c
 
@@ -46,10 +45,9 @@ def coarse_loss_and_grad(
     """As `c2f_ref.spec.coarse_loss_and_grad`."""
     batch = batch_of(plan, bias, triples)
     require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
-    propagated, total, spare = (work_table(plan, name) for name in ("propagated", "total", "spare"))
-    propagated = propagated[: batch.rows.size]
-    ego = _forward_coarse(plan, _own_type(plan, coarse), batch.rows, propagated)
+    propagated, ego = _forward_coarse(plan, _own_type(plan, coarse), batch.rows)
     loss, grad, grad_bias = pairs_loss_and_grad(plan, batch, propagated, ego, bias)
+    total, spare = work_table(plan, "total"), work_table(plan, "spare")  # nobody reads `propagated` any more
     # G is symmetric, so that it pulls back by itself.
     if plan.settings.n_layers < 2:
         kernels.put_rows(batch.slots, grad, total)
@@ -93,9 +91,7 @@ def embed_fine(plan: FinePlan, coarse: FloatArray, fine: FloatArray) -> tuple[Fl
     """As `c2f_ref.spec.embed_fine`."""
     require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
     require_table("fine", fine, plan.settings.n_fine, plan.settings)
-    propagated = work_table(plan, "propagated")
-    rows = np.arange(plan.where.place.size)
-    _forward_fine(plan, _own_type(plan, coarse), _own_type(plan, fine), rows, propagated)
+    propagated, _ = _forward_fine(plan, _own_type(plan, coarse), _own_type(plan, fine), np.arange(plan.where.place.size))
     h, c, f = _handed_out(plan, propagated)
     return h, c, f
 
@@ -109,10 +105,9 @@ def fine_loss_and_grad(
     require_table("coarse", coarse, settings.n_coarse, settings)
     require_table("fine", fine, settings.n_fine, settings)
     coarse, fine = _own_type(plan, coarse), _own_type(plan, fine)
-    propagated, total, spare = (work_table(plan, name) for name in ("propagated", "total", "spare"))
-    propagated = propagated[: batch.rows.size + settings.n_coarse + settings.n_fine]
-    ego = _forward_fine(plan, coarse, fine, batch.rows, propagated)
+    propagated, ego = _forward_fine(plan, coarse, fine, batch.rows)
     loss, grad, grad_bias = pairs_loss_and_grad(plan, batch, propagated[: batch.rows.size], ego, bias)
+    total, spare = work_table(plan, "total"), work_table(plan, "spare")  # nobody reads `propagated` any more
     kernels.put_rows(batch.slots, grad, total)
     for layer in range(settings.n_layers):
         unsharpen(plan.coarse_transposed, plan.fine_transposed, settings.bridge_weight, *np.split(total, _cuts(plan)))
@@ -128,8 +123,8 @@ def fine_loss_and_grad(
     return loss, grad_coarse, grad_fine, grad_bias
 
 
-def _forward_coarse(plan: CoarsePlan, coarse: FloatArray, rows: IntArray, out: FloatArray) -> FloatArray:
-    """Put the propagated nodes `rows` into `out` and return the ego rows, all in the plan's order.
+def _forward_coarse(plan: CoarsePlan, coarse: FloatArray, rows: IntArray) -> tuple[FloatArray, FloatArray]:
+    """The propagated nodes `rows` and the ego rows, in the plan's order, in work tables: (propagated, ego).
 
     H = (X + G (X + G (X + ...))) / (L + 1), the last product for `rows` alone.
     """
@@ -139,12 +134,13 @@ def _forward_coarse(plan: CoarsePlan, coarse: FloatArray, rows: IntArray, out: F
     for _ in range(n_layers - 1):
         kernels.horner_step(*plan.graph.arrays, everywhere, first, before, total)
         before, total, spare = total, spare, total
+    out = total[: rows.size]
     _last_graph(plan).step_of_rows(rows, rows, first, before, n_layers + 1, out)
-    return first[: plan.where.order.size]
+    return out, first[: plan.where.order.size]
 
 
-def _forward_fine(plan: FinePlan, coarse: FloatArray, fine: FloatArray, rows: IntArray, out: FloatArray) -> FloatArray:
-    """As `_forward_coarse`; behind the entities `rows`, `out` gets all coarse and fine nodes.
+def _forward_fine(plan: FinePlan, coarse: FloatArray, fine: FloatArray, rows: IntArray) -> tuple[FloatArray, FloatArray]:
+    """As `_forward_coarse`; all coarse and fine nodes stand behind the propagated entities `rows`.
 
     H = (X + M (X + M (X + ...))) / (L + 1), where M is the product (h, c, f) with G and then
     c' = bridge(c - S_f f, f),  h' = h + S_c (c' - c)
@@ -174,6 +170,7 @@ def _forward_fine(plan: FinePlan, coarse: FloatArray, fine: FloatArray, rows: In
         kernels.add_product(*plan.coarse_assignment.arrays, change, total[:n_entities])
         np.add(first[n_entities:], moved, out=total[n_entities:])
         before, total, spare = total, spare, total
+    out = total[: rows.size + nodes.size]
     h, nodes_out = np.split(out, [rows.size])
     graph, divisor = _last_graph(plan), settings.n_layers + 1
     moved = np.empty_like(nodes_out)
@@ -182,7 +179,7 @@ def _forward_fine(plan: FinePlan, coarse: FloatArray, fine: FloatArray, rows: In
     nodes_out[:] = (first[n_entities:] + moved) / out.dtype.type(divisor)
     plan.coarse_assignment.step_of_rows(rows, rows, first, change, 1, h)
     graph.step_of_rows(rows, np.arange(rows.size), h, before, divisor, h)
-    return first[:n_entities]
+    return out, first[:n_entities]
 
 
 def _first_layer(plan: CoarsePlan | FinePlan, coarse: FloatArray, *tables: FloatArray) -> FloatArray:

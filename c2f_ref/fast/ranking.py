@@ -11,7 +11,7 @@ from . import kernels
 from .blocks import over_blocks
 from .plan import FloatArray
 
-USERS_PER_BLOCK = 256
+USERS_PER_BLOCK = 128
 
 
 def rank_items(
@@ -28,7 +28,7 @@ def rank_items(
     seen = stored_pairs(seen)
     items = np.empty((users.size, k), dtype=np.int64)
     best = np.empty((users.size, k), dtype=entities.dtype)
-    table, item_bias = np.ascontiguousarray(entities[n_users:].T), bias[n_users:].astype(entities.dtype)
+    table, item_bias = entities[n_users:].T, bias[n_users:].astype(entities.dtype)
 
     def rank(block: slice) -> None:
         scores = entities[users[block]] @ table

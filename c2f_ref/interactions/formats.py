@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -128,7 +129,7 @@ def _read_positions(path: Path) -> tuple[IntArray, IntArray, int, int]:
     """Read LightGCN text: users (P,), items (P,), n_users, n_items; the counts are 1 + the largest position."""
     users: list[int] = []
     lengths: list[int] = []
-    items: list[int] = []
+    items = array("q")  # a list would keep an object for each of millions of pairs, and most of their memory after them
     for number, line in enumerate(_lines(path), 1):
         tokens = line.split()
         if not _POSITION_LINE.fullmatch(line) or len(max(tokens, key=len, default="")) > POSITION_DIGITS:
@@ -139,7 +140,7 @@ def _read_positions(path: Path) -> tuple[IntArray, IntArray, int, int]:
             lengths.append(len(tokens) - 1)
             items.extend(map(int, tokens[1:]))
     pair_users = np.repeat(np.array(users, dtype=np.int64), np.array(lengths, dtype=np.int64))
-    return pair_users, np.array(items, dtype=np.int64), max(users, default=-1) + 1, max(items, default=-1) + 1
+    return pair_users, np.frombuffer(items, dtype=np.int64), max(users, default=-1) + 1, max(items, default=-1) + 1
 
 
 def _is_tabbed(path: Path, lines: Sequence[str]) -> bool:

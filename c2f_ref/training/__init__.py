@@ -1,7 +1,11 @@
-"""The two stages as loops. In reading order: `recipes`, `stages`, `state`, `evaluation`, `schedule`, `checkpoints`, `runs`."""
+"""The two stages as loops.
+
+In reading order: `recipes`, `stages`, `state`, `evaluation`, `schedule`, `checkpoints`, `runs`, `memory`.
+"""
 
 from .checkpoints import CheckpointError, Checkpoints
 from .evaluation import bootstrap_intervals, embed_model, evaluate_embeddings, evaluate_model, metrics_by_user
+from .memory import training_bytes, training_moments
 from .recipes import DEMO_SETTINGS, RECIPES, Recipe, Schedule, with_overrides
 from .runs import to_model, train, train_coarse, train_fine
 from .schedule import run_stage
@@ -38,5 +42,7 @@ __all__ = [
     "train",
     "train_coarse",
     "train_fine",
+    "training_bytes",
+    "training_moments",
     "with_overrides",
 ]

@@ -11,6 +11,10 @@ from typing import Any
 from ..spec import Settings, SettingsError
 
 
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
     """How long and how fast to train one stage; the defaults are the published Gowalla run.
@@ -26,6 +30,9 @@ class Schedule:
     """Adam's rate in the last possible step, reached along half a cosine; None: as the first. Published: constant."""
     bias_lr: float = 1.0
     """How many times as fast the bias learns as the tables. Published: 1."""
+    bias_scales: tuple[float, ...] = (1.0,)
+    """Factors of b that every evaluation tries. The best by validation NDCG is part of the model that may be chosen; training goes
+    on with b as it is. Published: 1 alone."""
     n_negatives: int = 5
     """Unseen items drawn for every drawn pair. Source: "sampling, one epoch"."""
     draws_per_epoch: int | None = None
@@ -49,9 +56,12 @@ class Schedule:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise SettingsError(f"{name} must be a whole number of at least 1, got {value!r}")
         for name in ("lr", "bias_lr", *(["last_lr"] if self.last_lr is not None else [])):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
-                raise SettingsError(f"{name} must be a finite number above 0, got {value!r}")
+            if not _is_positive(getattr(self, name)):
+                raise SettingsError(f"{name} must be a finite number above 0, got {getattr(self, name)!r}")
+        scales = self.bias_scales
+        if not isinstance(scales, (list, tuple)) or not scales or not all(map(_is_positive, scales)):
+            raise SettingsError(f"bias_scales must be one or more finite numbers above 0, got {scales!r}")
+        object.__setattr__(self, "bias_scales", tuple(scales))  # JSON has lists alone
 
     def lr_at(self, step: int, max_steps: int) -> float:
         """Adam's rate in this step, counted from 0.
@@ -140,8 +150,9 @@ STAGES = {"coarse", "fine"}
 
 
 def with_overrides(settings: Settings, recipe: Recipe, overrides: Sequence[str]) -> tuple[Settings, Recipe]:
-    """Settings and recipe with every `name=value` put where there is such a field; values are numbers, words, `inf` or `None`.
+    """Settings and recipe with every `name=value` put where there is such a field.
 
+    Values are numbers, words, lists, `inf` or `None`.
     A field of `Schedule` is set in both stages, or in one with `coarse.` or `fine.` before its name.
 
     Errors: SettingsError for an unknown name or a value that the field does not take.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from os import PathLike
@@ -25,6 +26,8 @@ from .stages import CoarseStage, FineStage, default_ops
 from .state import Callbacks, Snapshot, StageResult, State, start_state
 
 Partitioner: TypeAlias = Callable[..., IntArray]
+ROWS_PER_BLOCK = 512
+"""Rows of the first assignment that are drawn together."""
 
 
 def train_coarse(
@@ -51,16 +54,9 @@ def train_coarse(
     """
     require_pairs(split)
     ops = ops or default_ops()
-    graph = _bipartite(split)
-    stage = CoarseStage(spec.normalise(graph).astype(_dtype(ops, dtype)), split.train.n_users, settings, ops)
+    stage = CoarseStage(_norm_adjacency(split, _dtype(ops, dtype)), split.train.n_users, settings, ops)
     state = checkpoints.load(stage.name) if checkpoints else None
-    if state is None:
-        start_rng, sample_rng = rng.spawn(2)
-        with one_blas_thread():
-            labels = partition(graph, settings.n_coarse, rng=start_rng)
-            assignment = spec.start_coarse_assignment(labels, settings, rng=start_rng)
-            table, bias = spec.start_coarse(split.train.n_entities, settings, rng=start_rng)
-        state = start_state((table, _first_bias(bias, split, recipe)), assignment, rng=sample_rng)
+    state = state or _first_coarse_state(split, settings, recipe, partition, rng=rng)
     told = _keeping(checkpoints, stage.name, callbacks)
     return run_stage(stage, state, split, settings, recipe.coarse, ops=ops, **told)
 
@@ -88,19 +84,10 @@ def train_fine(
         raise SettingsError("n_fine must be at least 1 for the fine stage, got 0")
     require_pairs(split)
     ops = ops or default_ops()
-    graph = _bipartite(split)
-    coarse_table, bias = coarse.tables
-    norm_adjacency = spec.normalise(graph).astype(_dtype(ops, dtype))
-    stage = FineStage(norm_adjacency, split.train.n_users, coarse.assignment, coarse_table, settings, ops)
+    norm_adjacency = _norm_adjacency(split, _dtype(ops, dtype))
+    stage = FineStage(norm_adjacency, split.train.n_users, coarse.assignment, coarse.tables[0], settings, ops)
     state = checkpoints.load(stage.name) if checkpoints else None
-    if state is None:
-        start_rng, sample_rng = rng.spawn(2)
-        with one_blas_thread():
-            labels = partition(graph, settings.n_fine, rng=start_rng)
-            affinity = spec.part_affinity(labels, settings.n_fine)
-            assignment = spec.start_fine_assignment(coarse.assignment, affinity, settings.fine_per_coarse)
-            tables = spec.start_fine(coarse_table, settings, rng=start_rng, method=recipe.sparse_pca_method), bias
-        state = start_state(tables, assignment, rng=sample_rng)
+    state = state or _first_fine_state(split, coarse, settings, recipe, partition, rng=rng)
     told = _keeping(checkpoints, stage.name, callbacks)
     return run_stage(stage, state, split, settings, recipe.fine, ops=ops, **told)
 
@@ -134,7 +121,7 @@ def train(
             "version": __version__,
             "split": split.describe(),
             "settings": asdict(settings),
-            "recipe": asdict(recipe),
+            "recipe": json.loads(json.dumps(asdict(recipe))),  # lists for tuples, as they are read back
             "seed": seed,
             "implementation": ops.__name__,
             "dtype": str(_dtype(ops, dtype)),
@@ -173,6 +160,34 @@ def to_model(
     )
 
 
+def _first_coarse_state(
+    split: Split, settings: Settings, recipe: Recipe, partition: Partitioner, *, rng: np.random.Generator
+) -> State:
+    """Where the coarse stage begins; a function of its own, so that graph and labels are gone when training begins."""
+    start_rng, sample_rng = rng.spawn(2)
+    with one_blas_thread():
+        labels = partition(_bipartite(split), settings.n_coarse, rng=start_rng)
+        # Rows are drawn one after the other, so blocks of them draw the same, and nothing of size (N, C) is made.
+        blocks = np.split(labels, range(ROWS_PER_BLOCK, labels.size, ROWS_PER_BLOCK))
+        assignment = sparse.vstack([spec.start_coarse_assignment(block, settings, rng=start_rng) for block in blocks], format="csr")
+        table, bias = spec.start_coarse(split.train.n_entities, settings, rng=start_rng)
+    return start_state((table, _first_bias(bias, split, recipe)), assignment, rng=sample_rng)
+
+
+def _first_fine_state(
+    split: Split, coarse: Snapshot, settings: Settings, recipe: Recipe, partition: Partitioner, *, rng: np.random.Generator
+) -> State:
+    """Where the fine stage begins, as `_first_coarse_state`."""
+    start_rng, sample_rng = rng.spawn(2)
+    table, bias = coarse.tables
+    with one_blas_thread():
+        labels = partition(_bipartite(split), settings.n_fine, rng=start_rng)
+        affinity = spec.part_affinity(labels, settings.n_fine)
+        assignment = spec.start_fine_assignment(coarse.assignment, affinity, settings.fine_per_coarse)
+        fine = spec.start_fine(table, settings, rng=start_rng, method=recipe.sparse_pca_method)
+    return start_state((fine, bias), assignment, rng=sample_rng)
+
+
 def _first_bias(bias: Float64Array, split: Split, recipe: Recipe) -> Float64Array:
     """B at the start of the coarse stage, as the recipe says; `bias` is the published one."""
     if recipe.bias_start == "normal":
@@ -199,6 +214,14 @@ def _keeping(checkpoints: Checkpoints | None, stage: str, callbacks: Callbacks) 
             listener(state)
 
     return {**callbacks, "on_state": keep}
+
+
+def _norm_adjacency(split: Split, dtype: np.dtype[Any]) -> sparse.csr_array:
+    """A (N, N) with these numbers; with indices of 32 bits where they suffice, which SciPy would not choose by itself."""
+    graph = spec.normalise(_bipartite(split))
+    index = np.int32 if graph.nnz <= np.iinfo(np.int32).max else np.int64
+    parts = graph.data.astype(dtype), graph.indices.astype(index), graph.indptr.astype(index)
+    return sparse.csr_array(parts, shape=graph.shape)
 
 
 def _bipartite(split: Split) -> sparse.csr_array:

@@ -93,16 +93,21 @@ class _Run:
         if listener:
             listener(event)  # type: ignore[operator]
 
-    def ndcg(self, tables: Tables) -> float:
-        """Validation NDCG by which models are chosen."""
+    def judge(self, tables: Tables) -> tuple[float, float, Tables]:
+        """(validation NDCG, factor of b, tables with it): the best of the schedule's factors, the first of them where some tie."""
         k, entities = self.schedule.selection_k, self.stage.embed(self.plan, tables)
-        return evaluate_embeddings(entities, tables[-1], self.seen, self.held_out, (k,), ops=self.ops)[f"ndcg@{k}"]
+        judged = []
+        for scale in self.schedule.bias_scales:
+            bias = tables[-1] * tables[-1].dtype.type(scale)
+            metrics = evaluate_embeddings(entities, bias, self.seen, self.held_out, (k,), ops=self.ops)
+            judged.append((metrics[f"ndcg@{k}"], scale, (*tables[:-1], bias)))
+        return max(judged, key=lambda each: each[0])
 
     def evaluate(self, state: State) -> State:
         """The state with an evaluation of its tables: the best model, misses, the phase, and whether that was all."""
-        ndcg, schedule = self.ndcg(state.tables), self.schedule
+        (ndcg, bias_scale, tables), schedule = self.judge(state.tables), self.schedule
         is_best = state.best is None or ndcg > state.best.ndcg
-        best = Snapshot(state.tables, state.assignment, ndcg, state.epoch, state.n_steps) if is_best else state.best
+        best = Snapshot(tables, state.assignment, ndcg, state.epoch, state.n_steps) if is_best else state.best
         n_misses = 0 if is_best else state.n_misses + 1
         told = Evaluation(
             stage=self.stage.name,
@@ -115,6 +120,7 @@ class _Run:
             ndcg=ndcg,
             is_best=is_best,
             seconds=self.seconds,
+            bias_scale=bias_scale,
         )
         self.losses = []
         state = replace(state, best=best, n_misses=n_misses, evaluations=(*state.evaluations, told))
@@ -169,7 +175,7 @@ class _Run:
         batch = Triples(*(part[: schedule.batch] for part in triples))
         self.stage.loss_and_grad(self.plan, state.tables, batch)  # compiles, and makes work buffers
         step_seconds = _seconds_of(lambda: self.stage.loss_and_grad(self.plan, state.tables, batch), N_MEASURED_STEPS)
-        evaluation_seconds = _seconds_of(lambda: self.ndcg(state.tables), 1)
+        evaluation_seconds = _seconds_of(lambda: self.judge(state.tables), 1)
         n_evaluations = (schedule.last_evaluation - state.epoch) // schedule.evaluate_every + (not state.is_evaluated)
         n_steps = self.max_steps - state.n_steps
         self.tell("on_estimate", Estimate(self.stage.name, step_seconds, evaluation_seconds, n_steps, n_evaluations))

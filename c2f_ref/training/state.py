@@ -41,6 +41,8 @@ class Evaluation:
     ndcg: float
     is_best: bool
     seconds: float
+    bias_scale: float = 1.0
+    """The factor of b that gave this NDCG: see `Schedule.bias_scales`."""
 
 
 @dataclass(frozen=True)

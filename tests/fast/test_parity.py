@@ -203,12 +203,18 @@ def growth(model: Any) -> float:
     return largest
 
 
+def assert_agree(model: Any) -> None:
+    """Both implementations, in float64. Gradients are sums of terms that can cancel: embeddings times weights of at most 1."""
+    bound, results = 1e-12 * growth(model), both(model)
+    largest = max(float(np.abs(table).max()) for _, expected in results for table in expected if isinstance(table, np.ndarray))
+    for got, expected in results:
+        assert_close(got, expected, bound, largest)
+
+
 @given(models(signed=True))
 def test_every_pass_and_gradient_is_that_of_the_specification(model: Any) -> None:
     """In float64, and the same again from work buffers that other calls have written over."""
-    bound = 1e-12 * growth(model)
-    for got, expected in both(model):
-        assert_close(got, expected, bound)
+    assert_agree(model)
 
 
 @given(models(signed=True))
@@ -216,10 +222,8 @@ def test_renumbering_gives_results_back_in_the_order_of_the_caller(model: Any) -
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(c2f_ref.fast.plan, "ENTITIES_PER_PART", 3)
         plan = fast.prepare_coarse(model.norm_adjacency, model.coarse_assignment, model.n_users, model.settings)
-        assert not np.array_equal(plan.where.order, np.arange(plan.where.order.size))
-        bound = 1e-12 * growth(model)
-        for got, expected in both(model):
-            assert_close(got, expected, bound)
+        assume(not np.array_equal(plan.where.order, np.arange(plan.where.order.size)))
+        assert_agree(model)
 
 
 @given(models())

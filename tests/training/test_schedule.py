@@ -295,6 +295,19 @@ def test_models_are_chosen_by_ndcg_at_the_given_k() -> None:
     assert [e.ndcg for e in result.evaluations] == [0.0, pytest.approx(NDCG[4])]
 
 
+def test_the_best_factor_of_the_bias_is_part_of_the_model_and_not_of_training() -> None:
+    """Before epochs 0 and 5, factors 1/2, 1 and 2 are judged: levels 2, 3, 3 (the first of a tie), then 4, 1, 2. Five epochs of
+    three steps have then raised the bias from 0 to 15, of which the chosen model has half, and training goes on with all.
+    """
+    states: list[State] = []
+    hooks = {"on_state": states.append}
+    result, script = run([2, 3, 3, 4, 1, 2], hooks=hooks, max_epochs=6, bias_scales=(0.5, 1.0, 2.0))
+    assert [(e.ndcg, e.bias_scale, e.is_best) for e in result.evaluations] == [(NDCG[3], 1.0, True), (NDCG[4], 0.5, True)]
+    assert [table.item() for table in result.best.tables] == [15.0, 7.5]
+    assert [table.item() for table in states[-1].tables] == [15.0, 15.0]
+    assert [call[0] for call in script.log].count("embed") == 2
+
+
 def test_an_epoch_draws_as_many_users_as_there_are_training_pairs() -> None:
     _, script = run([0], draws_per_epoch=None, n_negatives=BATCH, max_epochs=6)
     assert script.epochs()[0][0] == ("sample", 1, BATCH)
