@@ -6,15 +6,43 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
-# Random data is part of a test, not of its luck: `ci` draws the same examples every time, `long` draws many.
-settings.register_profile("dev", max_examples=50, deadline=None)
-settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("long", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+try:
+    from hypothesis import HealthCheck, settings
+except ModuleNotFoundError:  # a board with NumPy and pytest alone runs `tests/device`
+    pass
+else:
+    # Random data is part of a test, not of its luck: `ci` draws the same examples every time, `long` draws many.
+    settings.register_profile("dev", max_examples=50, deadline=None)
+    settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("long", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 PROJECT = Path(__file__).resolve().parents[1]
+WITHOUT_NUMBA = "--without-numba"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Without the option, tests of compiled kernels fail where there is no numba: nobody leaves them out unknowingly."""
+    parser.addoption(WITHOUT_NUMBA, action="store_true", help="leave out tests/fast and tests marked numba, and say so")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say what is left out."""
+    return ["c2f_ref.fast is NOT tested: --without-numba"] if config.getoption(WITHOUT_NUMBA) else []
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the folder whose modules need numba to be read."""
+    return True if config.getoption(WITHOUT_NUMBA) and collection_path == PROJECT / "tests" / "fast" else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the marked tests."""
+    if config.getoption(WITHOUT_NUMBA):
+        left_out = [item for item in items if item.get_closest_marker("numba")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
 
 
 def _data_folder(name: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,15 @@ from typing import Any
 import numpy as np
 
 from .. import spec
-from ..bundle import Model, load_model
+from ..bundle import load_model
+from ..device import Device, DeviceError, MemoryBudgetError
 from ..interactions import DataError, read_split
+from ..spec import SettingsError
 from ..tables import metric_columns, text_table
 from ..training import bootstrap_intervals, embed_model, metrics_by_user
 from .arguments import Commands, add_data, at_least
+
+UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 def add(commands: Commands) -> None:
@@ -31,6 +36,9 @@ def add(commands: Commands) -> None:
     recommend.add_argument("model", type=Path, metavar="MODEL")
     recommend.add_argument("user", nargs="+", metavar="USER")
     recommend.add_argument("-k", type=at_least(1), default=10)
+    recommend.add_argument(
+        "--memory-budget", type=_bytes, metavar="BYTES", help="compute with c2f_ref.device within so many, 32MiB for example"
+    )
     recommend.add_argument("--json", action="store_true")
     recommend.set_defaults(run=_recommend_command)
 
@@ -59,22 +67,19 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _bytes(text: str) -> int:
+    """A whole number of bytes, KiB, MiB or GiB, for argparse, which turns the error into wrong usage."""
+    parts = re.fullmatch(r"([0-9]+) ?(|KiB|MiB|GiB)", text)
+    if not parts:
+        raise argparse.ArgumentTypeError(f"expected bytes, or a whole number of KiB, MiB or GiB, got {text!r}")
+    return int(parts[1]) * UNITS[parts[2]]
+
+
 def _recommend_command(options: argparse.Namespace) -> int:
-    model = load_model(options.model)
-    positions = {str(raw): position for position, raw in enumerate(model.user_ids)}
-    for raw in options.user:
-        if raw not in positions:
-            known = f"{model.n_users} users, {model.user_ids[0]!s} to {model.user_ids[-1]!s}"
-            raise DataError(f"user {raw!r} is not in {options.model}, which knows {known}")
-    users = np.array([positions[raw] for raw in options.user], dtype=np.int64)
-    items, scores = _recommend(model, users, options.k)
+    ids, scores = (_recommend if options.memory_budget is None else _recommend_on_device)(options)
     lists = {
-        raw: [
-            {"item": model.item_ids[item].item(), "score": float(score)}
-            for item, score in zip(row, row_scores, strict=True)
-            if item >= 0
-        ]
-        for raw, row, row_scores in zip(options.user, items, scores, strict=True)
+        raw: [{"item": item.item(), "score": float(score)} for item, score in zip(*rows, strict=True) if score > -np.inf]
+        for raw, *rows in zip(options.user, ids, scores, strict=True)
     }
     if options.json:
         print(json.dumps(lists))
@@ -84,5 +89,27 @@ def _recommend_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def _recommend(model: Model, users: Any, k: int) -> tuple[Any, Any]:
-    return spec.rank_items(embed_model(model, ops=spec), model.bias, model.n_users, users, model.seen, k)
+def _recommend(options: argparse.Namespace) -> tuple[Any, Any]:
+    """Raw ids and scores by the specification; a score of -inf where no item is left."""
+    model = load_model(options.model)
+    positions = {str(raw): position for position, raw in enumerate(model.user_ids)}
+    for raw in options.user:
+        if raw not in positions:
+            known = f"{model.n_users} users, {model.user_ids[0]!s} to {model.user_ids[-1]!s}"
+            raise DataError(f"user {raw!r} is not in {options.model}, which knows {known}")
+    users = np.array([positions[raw] for raw in options.user], dtype=np.int64)
+    items, scores = spec.rank_items(embed_model(model, ops=spec), model.bias, model.n_users, users, model.seen, options.k)
+    return model.item_ids[items], scores
+
+
+def _recommend_on_device(options: argparse.Namespace) -> tuple[Any, Any]:
+    """The same, within a budget of bytes."""
+    try:
+        device = Device.load(options.model, memory_budget=options.memory_budget)
+        whole = device.user_ids.dtype.kind in "iu"
+        users = [int(raw) if whole and re.fullmatch(r"-?[0-9]+", raw) else raw for raw in options.user]
+        return device.recommend(users, options.k)
+    except MemoryBudgetError as error:
+        raise SettingsError(f"--memory-budget: {error}") from error
+    except DeviceError as error:
+        raise DataError(f"{options.model}: {error}") from error

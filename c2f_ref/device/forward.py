@@ -1,0 +1,202 @@
+"""The forward pass, one column of the embeddings at a time.
+
+Nothing in it mixes columns: composing, thresholding, bridging and every layer act on each of the D columns alone. So a pass needs
+room for a few vectors of N numbers, whatever D is. Nor are the values of the graph stored: with d the number of neighbours and d'
+the row sums of the expanded graph, a link of user and item weighs (1 / sqrt(d_u d_i)) / sqrt(d'_u d'_i), which is the scale
+1 / sqrt(d d') of the one end times that of the other.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from ..stored import Array, CompressedRows, FixedRows, StoredModel
+
+
+class DevicePlan(NamedTuple):
+    """What does not depend on the column.
+
+    Shapes: starts (U + 1,) int64, scale (N,), coarse_links (N, t), fine_links (C, k), thresholded (F, D), all others float64.
+    """
+
+    starts: Array
+    cuts: list[int]
+    """Users at which blocks of pairs begin: at most N pairs each, and whole users, who have at most I."""
+    scale: Array
+    """Of an entity, for what it sends to entities and gets from them."""
+    coarse_links: FixedRows
+    """S_c as it stands in the normalised graph."""
+    fine_links: FixedRows | None
+    thresholded: Array | None
+    """soft(E_f)."""
+
+
+def prepare(stored: StoredModel) -> DevicePlan:
+    """Degrees and what follows from them.
+
+    Edge: D11: an entity, coarse or fine node whose degree is not positive gets nothing and sends nothing. A degree that is 0 but
+    for rounding may fall on either side, here as in the specification; two entities whose degrees have a product below 1e-323,
+    which the specification takes for 0, stay linked.
+    Source: coarse stage, step 2; fine stage, step 4; building blocks, normalise and soft.
+    """
+    starts = stored.graph_starts.astype(np.int64)
+    cuts = _cut(starts, stored.n_users + stored.n_items)
+    counts = np.concatenate([np.diff(starts), np.zeros(stored.n_items, dtype=np.int64)])
+    for first, last in pairwise(cuts):
+        columns = stored.graph_columns[starts[first] : starts[last]]
+        counts[stored.n_users :] += np.bincount(columns.astype(np.intp), minlength=stored.n_items)
+    degrees = _degrees_of_entities(stored, starts, cuts, counts)
+    n_coarse = len(stored.coarse)
+    coarse_degrees = compose_transposed(stored.coarse_assignment, np.ones(len(degrees)), n_coarse)
+    fine_links = thresholded = None
+    if stored.fine is not None and stored.fine_assignment is not None:
+        thresholded = soft(_dense(stored.fine, stored.coarse.shape[1]), float(stored.settings["threshold"]))
+        coarse_degrees += compose(stored.fine_assignment, np.ones(len(thresholded)))
+        fine_degrees = compose_transposed(stored.fine_assignment, np.ones(n_coarse), len(thresholded))
+        fine_links = _normalise(stored.fine_assignment, coarse_degrees, fine_degrees)
+    coarse_links = _normalise(stored.coarse_assignment, degrees, coarse_degrees)
+    scale = _inverse_root(counts) * _inverse_root(degrees)
+    return DevicePlan(starts, cuts, scale, coarse_links, fine_links, thresholded)
+
+
+def embed_column(stored: StoredModel, plan: DevicePlan, column: int) -> Array:
+    """One column of the propagated embeddings of all entities, as `embed_coarse` and `embed_fine` of the specification define it.
+
+    Shapes: -> (N,) float64.
+    Source: coarse stage, step 3; fine stage, steps 5 and 6.
+    """
+    n_layers, weight = int(stored.settings["n_layers"]), float(stored.settings["bridge_weight"])
+    coarse = stored.coarse[:, column].astype(np.float64)
+    entities = compose(stored.coarse_assignment, coarse)
+    np.tanh(entities, out=entities)
+    fine = np.zeros(0)
+    if plan.thresholded is not None and stored.fine_assignment is not None:
+        coarse = bridge(stored.fine_assignment, weight, coarse, plan.thresholded[:, column])
+        fine = np.tanh(plan.thresholded[:, column])
+    total = entities.copy()
+    for _ in range(n_layers):
+        entities, coarse, fine = _layer(stored, plan, entities, coarse, fine, weight)
+        total += entities
+    total /= n_layers + 1
+    return total
+
+
+def compose(rows: FixedRows, vector: Array) -> Array:
+    """S x, term by term from the left. Shapes: S (n, m), x (m,) -> (n,) float64."""
+    total = np.zeros(len(rows.values))
+    for values, columns in zip(rows.values.T, rows.columns.T, strict=True):
+        total += values * vector[columns]
+    return total
+
+
+def compose_transposed(rows: FixedRows, vector: Array, n_columns: int) -> Array:
+    """S^T x. Shapes: S (n, m), x (n,) -> (m,) float64."""
+    total = np.zeros(n_columns)
+    for values, columns in zip(rows.values.T, rows.columns.T, strict=True):
+        total += np.bincount(columns.astype(np.intp), values * vector, minlength=n_columns)
+    return total
+
+
+def soft(table: Array, threshold: float) -> Array:
+    """sign(x) max(|x| - tau, 0), as `soft_threshold` of the specification."""
+    return np.sign(table) * np.maximum(np.abs(table) - threshold, 0.0)
+
+
+def bridge(fine_assignment: FixedRows, weight: float, coarse: Array, fine: Array) -> Array:
+    """(1 - w) coarse + w S_f fine. Shapes: coarse (C,), fine (F,) -> (C,)."""
+    return (1.0 - weight) * coarse + weight * compose(fine_assignment, fine)
+
+
+def _layer(
+    stored: StoredModel, plan: DevicePlan, entities: Array, coarse: Array, fine: Array, weight: float
+) -> tuple[Array, Array, Array]:
+    """G x, and in the fine stage what follows it (D2), line by line as in `propagate_fine` of the specification."""
+    h = _send_to_neighbours(stored, plan, entities)
+    h += compose(plan.coarse_links, coarse)
+    c = compose_transposed(plan.coarse_links, entities, len(coarse))
+    if plan.fine_links is None or stored.fine_assignment is None:
+        return h, c, fine
+    c += compose(plan.fine_links, fine)
+    f = compose_transposed(plan.fine_links, coarse, len(fine))
+    h -= compose(stored.coarse_assignment, c)
+    c -= compose(stored.fine_assignment, f)
+    c = bridge(stored.fine_assignment, weight, c, f)
+    h += compose(stored.coarse_assignment, c)
+    return h, c, f
+
+
+def _send_to_neighbours(stored: StoredModel, plan: DevicePlan, entities: Array) -> Array:
+    """The entities' block of G times x: scale, sum over neighbours, scale. Shapes: (N,) -> (N,)."""
+    n_users, n_items = stored.n_users, stored.n_items
+    sent, total = plan.scale * entities, np.zeros(n_users + n_items)
+    for first, last in pairwise(plan.cuts):
+        starts, items = _pairs_of(stored, plan.starts, first, last)
+        total[first:last] = _sum_runs(sent[n_users:][items], starts)
+        total[n_users:] += np.bincount(items, np.repeat(sent[first:last], np.diff(starts)), minlength=n_items)
+    total *= plan.scale
+    return total
+
+
+def _degrees_of_entities(stored: StoredModel, starts: Array, cuts: list[int], counts: Array) -> Array:
+    """Row sums of [A, S_c], with A_ui = 1 / sqrt(d_u d_i) in the form of the specification. Shapes: -> (N,)."""
+    n_users, n_items = stored.n_users, stored.n_items
+    degrees = np.zeros(n_users + n_items)
+    for first, last in pairwise(cuts):
+        starts_here, items = _pairs_of(stored, starts, first, last)
+        weights = 1.0 / np.sqrt(np.repeat(counts[first:last], np.diff(starts_here)) * counts[n_users:][items])
+        degrees[first:last] = _sum_runs(weights, starts_here)
+        degrees[n_users:] += np.bincount(items, weights, minlength=n_items)
+    degrees += compose(stored.coarse_assignment, np.ones(len(stored.coarse)))
+    return degrees
+
+
+def _pairs_of(stored: StoredModel, starts: Array, first: int, last: int) -> tuple[Array, Array]:
+    """Pairs of users first to last: where each one's begin, counted from the first of them, and their items."""
+    return starts[first : last + 1] - starts[first], stored.graph_columns[starts[first] : starts[last]].astype(np.intp)
+
+
+def _sum_runs(values: Array, starts: Array) -> Array:
+    """Sums of values[starts[n] : starts[n + 1]]. Shapes: starts (n + 1,) -> (n,)."""
+    total = np.zeros(len(starts) - 1)
+    filled = np.flatnonzero(np.diff(starts))  # `reduceat` takes an empty run for one of a single value
+    if filled.size:
+        total[filled] = np.add.reduceat(values, starts[filled])
+    return total
+
+
+def _cut(starts: Array, n_pairs: int) -> list[int]:
+    """Users at which blocks begin, and where the last one ends: whole users, at most `n_pairs` pairs unless one user has more."""
+    n_users, cuts = len(starts) - 1, [0]
+    while cuts[-1] < n_users:
+        fitting = int(np.searchsorted(starts, starts[cuts[-1]] + n_pairs, side="right")) - 1
+        cuts.append(max(fitting, cuts[-1] + 1))
+    return cuts
+
+
+def _normalise(rows: FixedRows, row_degrees: Array, column_degrees: Array) -> FixedRows:
+    """S_ij / sqrt(d_i d_j), 0 where a degree or their product is not positive (D11)."""
+    values = np.zeros(rows.values.shape)
+    for column in range(rows.values.shape[1]):
+        products = row_degrees * column_degrees[rows.columns[:, column]]
+        connected = (row_degrees > 0) & (products > 0)
+        np.divide(rows.values[:, column], np.sqrt(products, where=connected, out=products), where=connected, out=values[:, column])
+    return FixedRows(values, rows.columns)
+
+
+def _inverse_root(degrees: Array) -> Array:
+    """1 / sqrt(d), and 0 where d is not positive."""
+    roots = np.sqrt(np.maximum(degrees, 0.0))
+    return np.divide(1.0, roots, where=roots > 0, out=np.zeros(len(roots)))
+
+
+def _dense(table: Array | CompressedRows, dim: int) -> Array:
+    """A stored fine table as (F, D) float64."""
+    if not isinstance(table, CompressedRows):
+        return table.astype(np.float64)
+    counts: Array = np.diff(table.starts.astype(np.int64))
+    dense = np.zeros((counts.size, dim))
+    dense[np.repeat(np.arange(counts.size), counts), table.columns.astype(np.intp)] = table.values
+    return dense
