@@ -1,27 +1,71 @@
-"""`conformance`: holds someone's implementation against the method."""
+"""`conformance` and `vectors`: hold someone's implementation against the method, or hand out the known answers."""
 
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import sys
 from pathlib import Path
 
-from ..conformance import load_module, run
+from ..conformance import CommandError, Report, UnknownOperationError, check, check_command, load_module, run, write_vectors
+from ..conformance.cases import DTYPES
+from ..conformance.runner import TIME_LIMIT
 from .arguments import Commands
 
 
 def add(commands: Commands) -> None:
-    """Put the command among the others."""
-    conformance = commands.add_parser("conformance", help="hold an implementation against known answers")
-    conformance.add_argument("module", metavar="MODULE", help="dotted name of a module with names of c2f_ref.spec")
-    conformance.add_argument("--vectors", type=Path, required=True, metavar="DIR")
+    """Put both commands among the others."""
+    conformance = commands.add_parser("conformance", help="hold an implementation against the method")
+    conformance.add_argument("module", nargs="?", metavar="MODULE", help="dotted name or .py file, with names of c2f_ref.spec")
+    conformance.add_argument(
+        "--command", metavar="'./impl {in} {out}'", help="a program of any kind, see c2f_ref/conformance/command.py"
+    )
+    conformance.add_argument("--only", nargs="+", metavar="NAME", help='operations by name or pattern, such as "*_vjp"')
+    conformance.add_argument("--skip", nargs="+", metavar="NAME", help="operations to leave out")
+    conformance.add_argument("--dtype", choices=DTYPES, help="only what is given in this precision (default: both)")
+    conformance.add_argument(
+        "--time-limit", type=float, default=TIME_LIMIT, metavar="S", help="seconds for a case (default %(default)g)"
+    )
+    conformance.add_argument(
+        "--vectors", type=Path, metavar="DIR", help="numbers recorded from the official code, instead of the cases"
+    )
     conformance.add_argument("--json", action="store_true")
-    conformance.set_defaults(run=_conformance)
+    conformance.add_argument("--junit", type=Path, metavar="FILE", help="write a report for continuous integration")
+    conformance.set_defaults(run=_conformance, parser=conformance)
+
+    vectors = commands.add_parser("vectors", help="write the cases as files: a manifest and .npy arrays")
+    vectors.add_argument("folder", type=Path, metavar="DIR")
+    vectors.set_defaults(run=_vectors)
 
 
 def _conformance(options: argparse.Namespace) -> int:
-    sys.path.insert(0, "")  # a module in the current folder is found, as `python -m` would
-    report = run(load_module(options.module), options.vectors)
+    try:
+        report = _report(options)
+    except (CommandError, UnknownOperationError) as error:
+        options.parser.error(str(error))
+    if options.junit:
+        options.junit.write_text(report.as_junit(), encoding="utf-8")
     print(json.dumps(report.as_dict()) if options.json else "\n".join(report.lines()))
     return 0 if report.passed else 1
+
+
+def _report(options: argparse.Namespace) -> Report:
+    chosen = {"only": options.only, "skip": options.skip, "dtype": options.dtype}
+    if (options.module is None) == (options.command is None):
+        options.parser.error("give either a MODULE or a --command")
+    if options.vectors and (options.command or any(chosen.values())):
+        options.parser.error("--vectors takes a MODULE, and all of it")
+    if options.command:
+        return check_command(options.command, **chosen, time_limit=options.time_limit)
+    sys.path.insert(0, "")  # a module in the current folder is found, as `python -m` would
+    module = load_module(options.module)
+    if options.vectors:
+        return run(module, options.vectors)
+    faulthandler.enable(sys.__stderr__ or 2)  # a crash of compiled code names the place that called it
+    return check(module, **chosen, time_limit=options.time_limit, exits_when_stuck=True)
+
+
+def _vectors(options: argparse.Namespace) -> int:
+    print(f"{options.folder}: {write_vectors(options.folder)} cases")
+    return 0

@@ -1,8 +1,7 @@
 """What every operation gives for a file of known answers: a function here has the name of the function that it tests.
 
 Each starts from recorded numbers, so that a fault shows where it is and does not run on into the next; what a file does
-not record is made by `c2f_ref.spec`. Only `adam_step`, the eight training steps, runs the module's own functions one after
-the other, and so it fails too where one of those does.
+not record is made by `c2f_ref.spec`.
 """
 
 from __future__ import annotations
@@ -14,13 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from c2f_ref import spec
-from c2f_ref.spec import Float64Array, IntArray
-from c2f_ref.spec.notation import BoolArray
-
+from .. import spec
+from ..spec import Float64Array, IntArray
+from ..spec.notation import BoolArray
 from .checks import tied_at_cut
 from .layout import STAGES
-from .steps import coarse_steps, fine_steps
 from .vectors import Vectors
 
 OUTPUTS_OF_A_PASS = ("entity_out", "coarse_out", "fine_out")
@@ -199,11 +196,6 @@ def fine_loss_and_grad(ops: ModuleType, v: Vectors) -> Iterator[Answer]:
     yield Answer("fine.grad.coarse_meta", grad_coarse)
     yield Answer("fine.grad.fine_meta", grad_fine)
     yield Answer("fine.grad.linear_weight", grad_bias[:, None])
-
-
-def adam_step(ops: ModuleType, v: Vectors) -> Iterator[Answer]:
-    for steps in (coarse_steps, fine_steps):
-        yield from (Answer(key, got) for key, got in steps(ops, v).items())
 
 
 def _outputs(stage: str, tables: tuple[Float64Array, ...]) -> Iterator[Answer]:

@@ -1,4 +1,4 @@
-"""When an array is the one that was asked for, and how a difference is told."""
+"""When an array is the one that the official code gave."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from c2f_ref.spec import Float64Array
-from c2f_ref.spec.notation import BoolArray
-
+from ..spec import Float64Array
+from ..spec.notation import BoolArray
+from .report import Failure
 from .vectors import AnyArray
 
 RELATIVE = 1e-10
@@ -19,27 +19,6 @@ RELATIVE_ITERATED = 1e-6
 """The same where an iteration stopped (SparsePCA); and there an entry must also agree to a share of itself,"""
 RELATIVE_ENTRY = 1e-3
 """so that a small entry which is wrong by 1 % is seen beside a large one."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Where an answer is farthest from the known one, or why there is nothing to compare."""
-
-    file: str
-    """Name of the file of known answers."""
-    key: str
-    """Name of the array; empty where the operation gave none."""
-    reason: str
-    """In words."""
-    index: tuple[int, ...] | None = None
-    """Place of the entry; then what should be there, what is, and how far apart they may be."""
-    expected: float | None = None
-    got: float | None = None
-    tolerance: float | None = None
-
-    def __str__(self) -> str:
-        key = self.key if self.index is None else f"{self.key}{list(self.index)}"
-        return ": ".join(part for part in (self.file, key, self.reason) if part)
 
 
 @dataclass(frozen=True)
@@ -91,7 +70,7 @@ class Check:
             return worst, None
         index = tuple(int(i) for i in np.unravel_index(share.argmax(), share.shape))
         numbers = float(expected[index]), float(got[index]), float(tolerance[index])
-        return worst, Failure(self.file, self.key, "expected {!r}, got {!r}, tolerance {:.1e}".format(*numbers), index, *numbers)
+        return worst, Failure(self.file, self.key, "expected {!r}, got {!r}, allowed {:.1e}".format(*numbers), index, *numbers)
 
     def _tolerance(self, expected: Float64Array) -> Float64Array:
         size = np.abs(expected)

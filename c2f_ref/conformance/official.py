@@ -1,15 +1,16 @@
-"""A module held against one file of the official code's answers."""
+"""A module held against the official code's answers, a folder of files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
 from types import ModuleType
 
-from . import answers
+from . import answers, steps
 from .checks import Check
-from .vectors import Vectors
-
-MISSING = "the module has no function of this name"
+from .report import MISSING, Report, Result
+from .vectors import VectorError, Vectors, read_vectors
 
 OPERATIONS = {
     function.__name__: function
@@ -38,7 +39,7 @@ OPERATIONS = {
         answers.embed_fine,
         answers.coarse_loss_and_grad,
         answers.fine_loss_and_grad,
-        answers.adam_step,
+        steps.adam_step,
     )
 }
 """Functions under test by their name in `c2f_ref.spec`, in its reading order, the training steps last.
@@ -47,7 +48,23 @@ OPERATIONS = {
 tested within the losses."""
 
 
-def operations(module: ModuleType, vectors: Vectors) -> Iterator[Check]:
+def run(module: ModuleType, folder: str | PathLike[str]) -> Report:
+    """Hold `module` against every .npz file in `folder`.
+
+    Errors: VectorError when there is none, or for the first that cannot be used.
+    """
+    paths = sorted(Path(folder).glob("*.npz"))
+    if not paths:
+        raise VectorError(f"{folder}: no .npz file in this folder")
+    results = {operation: Result(operation) for operation in OPERATIONS}
+    for vectors in [read_vectors(path) for path in paths]:
+        for check in checks_of(module, vectors):
+            n_checks = int(check.expected is not None)
+            results[check.operation] = results[check.operation].with_check(*check.judge(), n_checks)
+    return Report(module.__name__, f"{len(paths)} files of known answers", tuple(results.values()))
+
+
+def checks_of(module: ModuleType, vectors: Vectors) -> Iterator[Check]:
     """Hold every operation of `OPERATIONS` against one file: a check for each array that it gives.
 
     Edge: a name that the module lacks, or an exception that it raises, is a check that fails.
@@ -55,7 +72,7 @@ def operations(module: ModuleType, vectors: Vectors) -> Iterator[Check]:
     file = vectors.path.name
     for operation, answer_with in OPERATIONS.items():
         if not hasattr(module, operation):
-            yield Check(operation, file, error=MISSING)
+            yield Check(operation, file, error=f"{MISSING} {operation}")
             continue
         try:
             for key, got, tied, iterated in answer_with(module, vectors):

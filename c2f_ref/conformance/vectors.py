@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from c2f_ref.spec import Float64Array, IntArray, Settings, Triples
-
+from ..spec import Float64Array, IntArray, Settings, Triples
+from .calls import as_triples
 from .layout import INPUTS, OUTPUTS, SPARSE_PARTS, STAGES, stored_names
 
 AnyArray: TypeAlias = npt.NDArray[Any]
@@ -84,11 +84,6 @@ class Vectors:
         """Columns (F, J) into which the scores of the fine rows go: all of them where the file says nothing."""
         every_column = np.tile(np.arange(self.settings.dim), (self.settings.n_fine, 1))
         return np.asarray(self.arrays.get("fine_init.positions", every_column))
-
-
-def as_triples(batch: AnyArray) -> Triples:
-    """Columns (B, 3) as the lists that an operation takes."""
-    return Triples(*(np.ascontiguousarray(column) for column in batch.T))
 
 
 def read_vectors(path: str | PathLike[str]) -> Vectors:

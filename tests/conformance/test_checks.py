@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from c2f_ref import spec
-from c2f_ref.conformance import Check
-from c2f_ref.conformance.checks import tied_at_cut
+from c2f_ref.conformance.checks import Check, tied_at_cut
 
 EXPECTED = np.array([[4.0, -0.5, 0.0], [1e-7, 2.0, -4.0]])
 
@@ -41,7 +40,7 @@ def test_an_error_is_told_as_a_share_of_the_tolerance_which_is_1e_10_of_the_larg
     assert failure is not None
     assert failure.index == index
     assert (failure.expected, failure.got) == (EXPECTED[index], outside[index])
-    assert failure.tolerance == pytest.approx(4e-10)
+    assert failure.allowed == pytest.approx(4e-10)
     assert str(failure).startswith(f"some.npz: some.key[{index[0]}, {index[1]}]: expected ")
 
 

@@ -1,0 +1,130 @@
+"""Holding a command against the cases: any program that reads and writes `.npy` files.
+
+For every case it is run once with two folders. The first holds
+
+    operation       the operation's name, one line of text
+    results         names of the results, one a line, in order
+    <input>.npy     an array; a number is an array without axes
+    <input>.data.npy, .indices.npy, .indptr.npy, .shape.npy     a sparse matrix in CSR form
+    <input>.<field>.npy     a field of settings, triples or Adam's state; one that is left out is None
+
+and into the second, empty, it writes `<result>.npy`, dense, or the four arrays of a CSR matrix. Names of inputs are those of the
+parameters in `c2f_ref.spec`; what takes a plan there gets what the plan is made of. `seed` stands for a generator.
+
+Exit codes: 0 results are written; 3 the input is refused, as bad input must be; 4 the command does not have this operation.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .cases import CSR_PARTS, Case, assemble, flatten
+from .report import Report
+from .runner import TIME_LIMIT, BrokenError, MissingError, RefusedError, run_cases
+
+REFUSED, MISSING = 3, 4
+
+
+class CommandError(ValueError):
+    """A command that cannot be run: it lacks the folders, or there is no such program."""
+
+
+def check_command(
+    command: str,
+    *,
+    only: Iterable[str] | None = None,
+    skip: Iterable[str] | None = None,
+    dtype: str | None = None,
+    time_limit: float = TIME_LIMIT,
+) -> Report:
+    """Hold a command, such as "./impl {in} {out}", against every case; the options are those of `check`.
+
+    Errors: CommandError for a command without {in} or {out}, or of no program; UnknownOperationError as in `check`.
+    """
+    words = shlex.split(command)
+    for folder in ("{in}", "{out}"):
+        if not any(folder in word for word in words):
+            raise CommandError(f"the command must say where {folder} goes, got {command!r}")
+    if shutil.which(words[0]) is None:
+        raise CommandError(f"{words[0]}: there is no such program")
+    return run_cases(command, lambda case: _answer(words, case, time_limit), only, skip, dtype)
+
+
+def write_inputs(folder: Path, case: Case) -> None:
+    """Write what a command is given."""
+    (folder / "operation").write_text(f"{case.operation}\n", encoding="utf-8")
+    (folder / "results").write_text("".join(f"{name}\n" for name in case.expected), encoding="utf-8")
+    for name, array in flatten(case.inputs).items():
+        if array is not None:
+            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+
+
+def read_result(folder: Path, name: str) -> Any:
+    """A result that a command wrote, dense or sparse.
+
+    Errors: BrokenError for one that is missing or cannot be read.
+    """
+    is_sparse = (folder / f"{name}.data.npy").exists()
+    parts = [f"{name}.{part}" for part in CSR_PARTS] if is_sparse else [name]
+    try:
+        result = assemble({part: np.load(folder / f"{part}.npy", allow_pickle=False) for part in parts}, "float32")[name]
+        if is_sparse:
+            result.check_format(full_check=True)
+        return result
+    except FileNotFoundError as error:
+        raise BrokenError(f"the command wrote no {Path(str(error.filename)).name}") from error
+    except Exception as error:  # NumPy and SciPy have many types of error for what is no array
+        raise BrokenError(f"{name}: cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _answer(words: Sequence[str], case: Case, time_limit: float) -> list[Any]:
+    with tempfile.TemporaryDirectory() as name:
+        folders = {"{in}": Path(name) / "in", "{out}": Path(name) / "out"}
+        for folder in folders.values():
+            folder.mkdir()
+        write_inputs(folders["{in}"], case)
+        filled = [word.replace("{in}", str(folders["{in}"])).replace("{out}", str(folders["{out}"])) for word in words]
+        code, complaint = _run(filled, Path(name) / "stderr", time_limit)
+        if code == MISSING:
+            raise MissingError(case.operation)
+        if code == REFUSED:
+            raise RefusedError(f"the command refuses its input: {complaint}")
+        if code != 0:
+            raise BrokenError(f"the command ends with exit code {code}: {complaint}")
+        return [read_result(folders["{out}"], result) for result in case.expected]
+
+
+def _run(words: Sequence[str], stderr: Path, time_limit: float) -> tuple[int, str]:
+    """Exit code, and the last line that it wrote to stderr."""
+    with stderr.open("wb") as file:
+        try:
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=file, start_new_session=True
+            )
+        except OSError as error:
+            raise BrokenError(f"{words[0]} cannot be started: {error}") from error
+        try:
+            code = process.wait(time_limit)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError(f"no result within the time limit of {time_limit:g} s") from error
+        finally:
+            _end(process)
+    return code, (stderr.read_text(encoding="utf-8", errors="replace").splitlines() or ["it says nothing"])[-1]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the command with everything that it started."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

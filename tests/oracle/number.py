@@ -1,0 +1,277 @@
+"""Numbers that know how far a computer may be off: 50 digits, a bound on the rounding of any right program, and a derivative.
+
+    value   the exact result, in 50 decimal digits
+    size    the same formula with every term made positive, subtractions included
+    error   in units of eps, the spacing of the numbers at 1: any program that evaluates the formula in floating point, in whatever
+            order it sums, ends within eps * error of the value
+
+A program may rearrange a linear map as it likes, so `size` grows through it. Where every program has the result in hand, an
+embedding or a score, `settled` starts anew from its magnitude; gradients that arrive there do the same.
+
+Every operation adds its own rounding to what its operands bring along: eps times `size` for each of the n terms of a sum and
+once for each product, and 4 eps for an elementary function, which is what libraries promise. That a program may round once more
+here and there (a sum in two parts, a product with a reciprocal) is covered by counting eps where rounding costs half of it. Terms
+of second order are counted at the coarsest eps that a case is held to, `eps`.
+
+A number made of tracked ones remembers them with the local derivatives, so that `gradients` is reverse-mode differentiation of
+the formula itself: no pull-back is written down here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Context, Decimal, localcontext
+from typing import Any
+
+import numpy as np
+
+DIGITS = Context(prec=50, Emin=-999999, Emax=999999)
+ELEMENTARY = 4.0
+"""Roundings of tanh, exp, log, a root or a quotient."""
+
+eps = 2.0**-23
+_count = itertools.count()
+
+
+class UndecidedError(ArithmeticError):
+    """Rounding decides which way the formula goes, so that there is no answer to freeze: choose other inputs."""
+
+
+class Number:
+    """See the module."""
+
+    __slots__ = ("error", "is_settled", "links", "order", "size", "value")
+
+    def __init__(
+        self,
+        value: Decimal,
+        size: float,
+        error: float,
+        links: Sequence[tuple[Number, Number]] | None = None,
+        *,
+        is_settled: bool = False,
+    ) -> None:
+        self.value, self.size, self.error, self.links = value, size, error, links
+        self.is_settled, self.order = is_settled, next(_count)
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether this is an exact 0 that no gradient flows through."""
+        return self.size == 0 and self.error == 0 and self.links is None
+
+    def __add__(self, other: Number) -> Number:
+        return total([self, other])
+
+    def __sub__(self, other: Number) -> Number:
+        return dot([(self, ONE), (other, MINUS_ONE)])
+
+    def __mul__(self, other: Number) -> Number:
+        return dot([(self, other)])
+
+    def __truediv__(self, other: Number) -> Number:
+        if self.is_zero:
+            return ZERO
+        least = _certain(other)
+        value = self.value / other.value
+        error = (self.error + abs(float(value)) * other.error) / least + ELEMENTARY * abs(float(value))
+        size = self.size / abs(float(other.value))
+        return Number(value, size, error, _links([(self, 1), (other, 2)], lambda which: _quotient_slope(self, other, which)))
+
+    def untracked(self) -> Number:
+        """The same number, of which no derivative is taken."""
+        return Number(self.value, self.size, self.error)
+
+
+def exact(value: Any) -> Number:
+    """A given number, without error."""
+    return Number(Decimal(value if isinstance(value, int) else float(value)), abs(float(value)), 0.0)
+
+
+def constant(value: float) -> Number:
+    """A number of the settings: a program may hold it in single precision where its arrays are single."""
+    return Number(Decimal(value), abs(value), 0.0 if float(np.float32(value)) == value else abs(value))
+
+
+def variable(value: Any) -> Number:
+    """A given number with respect to which gradients are wanted."""
+    number = exact(value)
+    number.links = ()
+    return number
+
+
+def without_error(x: Number) -> Number:
+    """The same number where its error does not matter."""
+    return Number(x.value, x.size, 0.0, _links([(x, ONE)]))
+
+
+def settled(x: Number) -> Number:
+    """The same number, which every program has in hand before it goes on."""
+    return Number(x.value, abs(float(x.value)), x.error, _links([(x, ONE)]), is_settled=True)
+
+
+def dot(pairs: Iterable[tuple[Number, Number]]) -> Number:
+    """Sum of products, in any order."""
+    pairs = [(a, b) for a, b in pairs if not (a.is_zero or b.is_zero)]
+    if not pairs:
+        return ZERO
+    value, size, error = Decimal(0), 0.0, 0.0
+    for a, b in pairs:
+        value += a.value * b.value
+        size += a.size * b.size
+        error += a.size * b.error + b.size * a.error + eps * a.error * b.error
+    links = [link for a, b in pairs for link in _links([(a, b), (b, a)]) or ()]
+    return Number(value, size, error + (len(pairs) + 1) * size, links or None)
+
+
+def total(terms: Iterable[Number]) -> Number:
+    """Sum, in any order."""
+    terms = [term for term in terms if not term.is_zero]
+    if len(terms) < 2:
+        return terms[0] if terms else ZERO
+    size = sum(term.size for term in terms)
+    error = sum(term.error for term in terms) + len(terms) * size
+    return Number(sum((term.value for term in terms), Decimal(0)), size, error, _links([(term, ONE) for term in terms]))
+
+
+def tanh(x: Number) -> Number:
+    """Hyperbolic tangent; its derivative 1 - tanh^2 is taken with both terms, as programs have it."""
+    if x.is_zero:
+        return ZERO
+    shrunk = (-2 * abs(x.value)).exp()
+    value = ((1 - shrunk) / (1 + shrunk)).copy_sign(x.value)
+    slope = 1 - value * value
+    size = abs(float(value))
+    error = (float(slope) + eps * x.error) * x.error + ELEMENTARY * size
+    if x.links is None:
+        return Number(value, size, error)
+    tangent = Number(value, size, error)
+    return Number(value, size, error, [(x, ONE - tangent * tangent)])
+
+
+def exp(x: Number) -> Number:
+    """Exponential."""
+    value = x.value.exp()
+    return Number(value, float(value), float(value) * growth(x.error) * x.error + ELEMENTARY * float(value))
+
+
+def growth(error: float) -> float:
+    """At least exp(eps * error), how much steeper an exponential can be so far off its argument; the same on every machine."""
+    x = eps * error
+    return 1 / (1 - x) if x < 0.5 else math.ldexp(1.0, min(math.ceil(1.5 * x), 1000))
+
+
+def root(x: Number) -> Number:
+    """Square root of a number that is certainly positive."""
+    least, value = _certain(x), x.value.sqrt()
+    return Number(value, float(value), x.error / (math.sqrt(least) + float(value)) + ELEMENTARY * float(value))
+
+
+def softplus(z: Number) -> Number:
+    """log(1 + exp(z))."""
+    small = (-abs(z.value)).exp()
+    # The sum 1 + t would not keep a t beyond the digits there are.
+    value = max(z.value, Decimal(0)) + ((1 + small).ln() if small > Decimal("1e-15") else small - small**2 / 2 + small**3 / 3)
+    steep = min(1.0, float(_sigmoid(z.value)) * growth(z.error))
+    error = steep * z.error + ELEMENTARY * float(value)
+    return Number(value, float(value), error, [(z, sigmoid(z))] if z.links is not None else None)
+
+
+def sigmoid(z: Number) -> Number:
+    """1 / (1 + exp(-z)), also where it is taken as exp(z - softplus(z))."""
+    value = float(_sigmoid(z.value))
+    steep = min(0.25, value * growth(z.error))
+    error = steep * z.error + (2 * abs(float(z.value)) + 2 * ELEMENTARY) * value
+    return Number(_sigmoid(z.value), value, error)
+
+
+def soft(x: Number, threshold: float) -> Number:
+    """sign(x) max(|x| - threshold, 0), by cases."""
+    tau = constant(threshold) if math.isfinite(threshold) else None
+    if tau is None or _compare(abs(x.value), x.error, tau) <= 0:
+        return ZERO
+    return dot([(x, ONE), (tau, MINUS_ONE if x.value > 0 else ONE)]) if threshold else x
+
+
+def clip(x: Number, limit: float) -> Number:
+    """x, or the limit that it is beyond."""
+    if not math.isfinite(limit) or _compare(abs(x.value), x.error, constant(limit)) <= 0:
+        return x
+    edge = constant(limit)
+    return Number(edge.value.copy_sign(x.value), edge.size, edge.error)
+
+
+def gradients(outputs: Iterable[tuple[Number, Number]], variables: Sequence[Number]) -> list[Number]:
+    """Derivatives of sum weight * output over `outputs`, pairs (output, weight), with respect to every variable."""
+    arriving: dict[int, list[tuple[Number, Number]]] = {}
+    nodes: dict[int, Number] = {}
+    for output, weight in outputs:
+        nodes[output.order] = output
+        arriving.setdefault(output.order, []).append((weight, ONE))
+    # Depth first, because a number is always younger than what it is made of.
+    reached, waiting = dict(nodes), list(nodes.values())
+    while waiting:
+        for parent, _ in waiting.pop().links or ():
+            if parent.order not in reached:
+                reached[parent.order] = parent
+                waiting.append(parent)
+    results: dict[int, Number] = {}
+    for order in sorted(reached, reverse=True):
+        grad = dot(arriving.get(order, []))
+        if reached[order].is_settled:
+            grad = settled(grad)
+        results[order] = grad
+        if not grad.is_zero:
+            for parent, slope in reached[order].links or ():
+                arriving.setdefault(parent.order, []).append((grad, slope.untracked()))
+    return [results.get(number.order, ZERO) for number in variables]
+
+
+@contextmanager
+def held_to(spacing: float) -> Iterator[None]:
+    """50 digits, and second-order terms counted for programs of this eps."""
+    global eps
+    before, eps = eps, spacing
+    with localcontext(DIGITS):
+        yield
+    eps = before
+
+
+def is_positive(x: Number) -> bool:
+    """Whether x is above 0, where rounding leaves no doubt."""
+    return not x.is_zero and _certain(x) > 0 and x.value > 0
+
+
+def _links(pairs: Sequence[tuple[Number, Any]], slope_of: Any = None) -> list[tuple[Number, Number]] | None:
+    tracked = [(number, slope) for number, slope in pairs if number.links is not None]
+    return [(number, slope_of(slope) if slope_of else slope) for number, slope in tracked] or None
+
+
+def _quotient_slope(a: Number, b: Number, which: int) -> Number:
+    a, b = a.untracked(), b.untracked()
+    return ONE / b if which == 1 else ZERO - a / (b * b)
+
+
+def _sigmoid(z: Decimal) -> Decimal:
+    small = (-abs(z)).exp()
+    return (1 if z > 0 else small) / (1 + small)
+
+
+def _certain(x: Number) -> float:
+    """The least that |x| can be in a program; it must be above 0."""
+    least = abs(float(x.value)) - eps * x.error
+    if least <= 0:
+        raise UndecidedError(f"{x.value} may be 0 for all that rounding leaves of it")
+    return least
+
+
+def _compare(value: Decimal, error: float, limit: Number) -> int:
+    """Sign of value - limit."""
+    if error + limit.error and abs(float(value - limit.value)) <= eps * (error + limit.error):
+        raise UndecidedError(f"{value} is within rounding of {limit.value}")
+    return int(value.compare(limit.value))
+
+
+ZERO, ONE, MINUS_ONE = exact(0), exact(1), exact(-1)
