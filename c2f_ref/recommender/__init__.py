@@ -1,0 +1,8 @@
+"""The estimator people expect. In reading order: `inputs`, `parameters`, `serving`, `warm`, `estimator`.
+
+Loading this room loads scikit-learn, whose base class it has; nothing loads this room but those who ask for it.
+"""
+
+from .estimator import C2FRecommender
+
+__all__ = ["C2FRecommender"]
