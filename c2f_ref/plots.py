@@ -1,36 +1,197 @@
-"""Pictures; each function returns the Axes that it drew on."""
+"""Pictures, readable without colour; each function returns the Axes that it drew on.
+
+Without `axes` a figure is made that pyplot does not know of: nothing stays open, and `axes.figure.savefig` writes it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from .spec import Float64Array, SpecError
 from .training import Evaluation
 
+Axes: TypeAlias = Any
+"""`matplotlib.axes.Axes`; matplotlib is loaded when something is drawn."""
+STAGES = {"coarse": ("o", "-", "S_c"), "fine": ("s", "--", "S_f")}
+"""Marker, line and assignment of each stage."""
+MARKERS = "osD^vP*X"
 
-def plot_training(evaluations: Sequence[Evaluation], axes: Any = None) -> Any:
-    """Validation NDCG of both stages by steps, one after the other; refreshed phases are shaded, the best models marked.
 
-    Edge: without `axes` a new figure is made, outside pyplot's list of open figures; no evaluations give empty axes.
+def plot_training(evaluations: Sequence[Evaluation], axes: Axes | None = None) -> Axes:
+    """Validation NDCG of both stages by steps, one after the other; stars are the chosen models.
+
+    The time in which an assignment is refreshed is hatched, with a tick on the lower edge for every refresh.
+
+    Edge: no evaluations give empty axes.
     """
-    from matplotlib.figure import Figure
-
-    if axes is None:
-        axes = Figure(figsize=(7, 4), layout="constrained").add_subplot()
+    axes = axes or _new_axes()
     offset = 0
-    for stage, marker in (("coarse", "o"), ("fine", "s")):
+    for colour, (stage, (marker, line, assignment)) in enumerate(STAGES.items()):
         told = [evaluation for evaluation in evaluations if evaluation.stage == stage]
         if not told:
             continue
+        style: dict[str, Any] = {"color": f"C{colour}", "linestyle": line}
         steps = [offset + evaluation.n_steps for evaluation in told]
-        curve = axes.plot(steps, [evaluation.ndcg for evaluation in told], label=f"{stage} stage", marker=marker, markersize=3)
-        refreshed = [step for step, evaluation in zip(steps, told, strict=True) if evaluation.phase == 2]
-        if refreshed:
-            axes.axvspan(refreshed[0], refreshed[-1], alpha=0.12, color=curve[0].get_color(), label=f"{stage} assignment refreshed")
+        axes.plot(steps, [evaluation.ndcg for evaluation in told], label=f"{stage} stage", marker=marker, markersize=3, **style)
         best = max((e for e in told if e.phase == told[-1].phase), key=lambda evaluation: evaluation.ndcg)
-        axes.plot(offset + best.n_steps, best.ndcg, marker="*", markersize=14, color=curve[0].get_color(), linestyle="none")
+        axes.plot(offset + best.n_steps, best.ndcg, marker="*", markersize=14, color=style["color"], linestyle="none")
+        refreshed = [offset + step for step in refresh_steps(told)]
+        if refreshed:
+            hatch: dict[str, Any] = {"facecolor": "none", "edgecolor": "0.85", "hatch": "//" if stage == "coarse" else "\\\\"}
+            axes.axvspan(refreshed[0], steps[-1], zorder=0, **hatch)
+            ticks: dict[str, Any] = {"marker": "|", "markersize": 9, "color": style["color"], "linestyle": "none"}
+            lower_edge = [0.02] * len(refreshed)
+            axes.plot(refreshed, lower_edge, transform=axes.get_xaxis_transform(), label=f"refresh of {assignment}", **ticks)
         offset = steps[-1]
-    axes.set(xlabel="training steps", ylabel="validation NDCG", title="Training: stars are the chosen models")
+    axes.set(xlabel="training steps, one batch each", ylabel="validation NDCG", title="Training: stars are the chosen models")
     if evaluations:
-        axes.legend(loc="lower right", fontsize="small")
+        axes.legend(loc="upper left", fontsize="small")
     return axes
+
+
+def refresh_steps(evaluations: Sequence[Evaluation]) -> list[float]:
+    """Steps before which the assignment of a stage was refreshed: the first of each epoch between two evaluations.
+
+    Shapes: evaluations of one stage, in order -> as many steps as there were refreshes.
+    Edge: epochs between two evaluations are taken to be equally long, as they are but for skipped users.
+    """
+    between = pairwise(evaluations)
+    spans = [np.linspace(a.n_steps, b.n_steps, b.n_refreshes - a.n_refreshes, endpoint=False) for a, b in between]
+    return [float(step) for span in spans for step in span]
+
+
+def plot_memory(
+    families: Mapping[str, Sequence[tuple[float, float]]],
+    axes: Axes | None = None,
+    *,
+    measure: str = "recall@20",
+    counted: str = "bytes stored",
+) -> Axes:
+    """How good models are for the bytes that they store: a line for every family of models, a mark for a model alone.
+
+    `families` has (bytes, measure) of every model of a family, in any order; `counted` says what the bytes are made of.
+
+    Errors: SpecError for bytes that are not above 0, which have no place on a logarithmic axis.
+    """
+    from matplotlib.ticker import EngFormatter
+
+    axes = axes or _new_axes()
+    for number, (name, points) in enumerate(families.items()):
+        wrong = [n_bytes for n_bytes, _ in points if not n_bytes > 0]
+        if wrong:
+            raise SpecError(f"bytes of {name} must be above 0, got {wrong[0]}")
+        sizes, values = np.array(sorted(points)).reshape(-1, 2).T
+        axes.plot(sizes, values, label=name, marker=MARKERS[number % len(MARKERS)], linestyle=("-", "--", ":", "-.")[number % 4])
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(EngFormatter(unit="B"))
+    axes.set(xlabel=f"{counted} (logarithmic)", ylabel=measure, title=f"{measure} against memory")
+    axes.grid(visible=True, color="0.9")
+    axes.legend(fontsize="small")
+    return axes
+
+
+def plot_sparsity(tables: Mapping[str, npt.ArrayLike], axes: Sequence[Axes] | None = None) -> list[Axes]:
+    """Which entries of each table are not 0, in black, side by side; how many, and the share of exact zeros, in the title.
+
+        {"before": fine, "after": soft_threshold(fine, threshold)}
+
+    Shapes: tables (F, D) each; an Axes for each.
+    """
+    axes = axes or _new_row(len(tables))
+    for panel, (name, table) in zip(axes, tables.items(), strict=True):
+        is_stored = np.asarray(table) != 0
+        panel.imshow(is_stored, cmap="Greys", vmin=0, vmax=1, aspect="auto", interpolation="none")
+        share = 100 * (1 - is_stored.mean())
+        panel.set_title(f"{name}\n{is_stored.sum():,} of {is_stored.size:,} entries stored, {share:.1f} % zeros", fontsize="medium")
+        panel.set(xlabel="dimension", ylabel="fine row")
+    return list(axes)
+
+
+def plot_bridges(fine_assignment: sparse.csr_array, axes: Axes | None = None) -> Axes:
+    """Which fine rows each coarse row bridges to, the darker the heavier: S_f, its rows ordered by their heaviest fine row.
+
+    Shapes: S_f (C, F).
+    Edge: a weight that underflowed to 0 is stored, but cannot be seen.
+    """
+    axes = axes or _new_axes()
+    weights = np.asarray(fine_assignment.toarray())
+    order = np.argsort(weights.argmax(axis=1), kind="stable")
+    picture = axes.imshow(weights[order], cmap="Greys", vmin=0, aspect="auto", interpolation="none")
+    axes.figure.colorbar(picture, ax=axes, label="weight in S_f")
+    (n_coarse, n_fine), n_used = weights.shape, (weights != 0).any(axis=0).sum()
+    axes.set_title(f"{fine_assignment.nnz:,} bridges from {n_coarse} coarse rows to {n_used} of {n_fine} fine rows")
+    axes.set(xlabel="fine row", ylabel="coarse rows, by their heaviest fine row")
+    return axes
+
+
+def plot_embeddings(
+    entities: Float64Array,
+    n_users: int,
+    coarse: Float64Array,
+    fine: Float64Array | None = None,
+    axes: Axes | None = None,
+    *,
+    most_entities: int = 1000,
+) -> Axes:
+    """Propagated embeddings of entities, coarse and fine nodes in the plane in which entities vary most.
+
+    Of more than `most_entities` entities, so many are drawn, evenly spaced over users and items.
+
+    Shapes: entities (N, D), coarse (C, D), fine (F, D) or None.
+    Edge: nodes that lie outside the plane are seen at their shadows in it.
+    """
+    axes = axes or _new_axes(height=6)
+    shown = np.unique(np.linspace(0, len(entities) - 1, min(len(entities), most_entities)).astype(np.int64))
+    users, items = shown[shown < n_users], shown[shown >= n_users]
+    groups: dict[str, tuple[Float64Array, dict[str, Any]]] = {
+        "users": (entities[users], {"marker": ".", "color": "0.6", "s": 18}),
+        "items": (entities[items], {"marker": "x", "color": "0.35", "s": 14}),
+        "coarse nodes": (coarse, {"marker": "s", "color": "C0", "edgecolors": "black", "s": 30}),
+    }
+    if fine is not None:
+        groups["fine nodes"] = (fine, {"marker": "^", "color": "C1", "edgecolors": "black", "s": 40})
+    centre, directions, shares = principal_plane(entities)
+    for name, (points, style) in groups.items():
+        places = (points - centre) @ directions.T
+        axes.scatter(places[:, 0], places[:, 1], label=f"{len(points):,} {name}", linewidths=0.7, **style)
+    axes.set(title="Propagated embeddings in one plane", aspect="equal")
+    axes.set(
+        **{f"{axis}label": f"component {i + 1} ({100 * shares[i]:.0f} % of the entities' variance)" for i, axis in enumerate("xy")}
+    )
+    axes.legend(fontsize="small")
+    return axes
+
+
+def principal_plane(points: Float64Array) -> tuple[Float64Array, Float64Array, Float64Array]:
+    """The plane in which points vary most: its centre, its two directions, and the share of the variance along each.
+
+    Shapes: points (n, D) -> (D,), (2, D), (2,).
+    Edge: a direction that the points do not have is 0, with a share of 0. Each direction has its entry of the largest size
+    above 0, so that no sign depends on the decomposition.
+    Source: principal components, by the singular value decomposition of the centred points.
+    """
+    centre = points.mean(axis=0)
+    _, lengths, directions = np.linalg.svd(points - centre, full_matrices=False)
+    heaviest = np.abs(directions).argmax(axis=1)[:, None]
+    directions = directions * np.sign(np.take_along_axis(directions, heaviest, axis=1))
+    missing = max(0, 2 - len(directions))
+    variances = np.pad(lengths**2, (0, missing))
+    return centre, np.pad(directions, ((0, missing), (0, 0)))[:2], variances[:2] / (variances.sum() or 1.0)
+
+
+def _new_axes(height: float = 4) -> Axes:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(7, height), layout="constrained").add_subplot()
+
+
+def _new_row(n_panels: int) -> list[Axes]:
+    from matplotlib.figure import Figure
+
+    return list(Figure(figsize=(1 + 4 * n_panels, 4), layout="constrained").subplots(1, n_panels, squeeze=False)[0])

@@ -1,0 +1,133 @@
+"""What a report of a defect needs to say about a machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from . import __version__, spec
+
+LIBRARIES = {
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "scikit-learn": "sklearn",
+    "numba": "numba",
+    "matplotlib": "matplotlib",
+    "threadpoolctl": "threadpoolctl",
+}
+"""What is called what when it is imported."""
+VARIABLES = ("NUMBA_", "OMP_", "OPENBLAS_", "MKL_", "BLIS_", "VECLIB_", "KMP_")
+"""How names of environment variables begin that set threads or the compiler."""
+
+
+def examine() -> dict[str, Any]:
+    """Versions, platform, processors, memory, BLAS, numba, and whether compiled code gives the bits that it must, by section.
+
+    Edge: works without scikit-learn, numba and matplotlib, and says what is missing. The first call compiles a kernel.
+    """
+    variables = {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)}  # some libraries set more
+    return {
+        "versions": {"c2f_ref": __version__, "python": platform.python_version()} | _versions(),
+        "platform": {"system": platform.platform(), "machine": platform.machine(), "implementation": sys.implementation.name},
+        "processors": _processors(),
+        "memory": _memory(),
+        "thread pools": _thread_pools(),
+        "numba": _numba(),
+        "environment": variables,
+    }
+
+
+def is_sound(found: dict[str, Any]) -> bool:
+    """Whether all that is installed works; what is not installed is no fault."""
+    told = [*found["versions"].values(), found["numba"].get("kernel", "")]
+    return not any(str(value).startswith("fails") for value in told)
+
+
+def _versions() -> dict[str, str]:
+    """Versions as the libraries tell them when imported: being installed is not yet working."""
+    versions = {}
+    for name, module in LIBRARIES.items():
+        try:
+            versions[name] = str(import_module(module).__version__)
+        except ModuleNotFoundError as error:
+            versions[name] = "not installed" if error.name == module else f"fails: {error}"
+        except Exception as error:  # a library that does not fit another one can raise anything
+            versions[name] = f"fails: {error!r}"
+    return versions
+
+
+def _processors() -> dict[str, Any]:
+    """How many there are, and on how many this process may run, where the system tells."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return {
+        "name": platform.processor() or "unknown",
+        "count": os.cpu_count(),
+        "allowed": len(affinity(0)) if affinity else "unknown",
+    }
+
+
+def _memory() -> dict[str, str]:
+    """Memory of the machine, where the system tells."""
+    told = {"total": "unknown", "available": "unknown"}
+    try:
+        told["total"] = _mebibytes(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        kibibytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+        told["available"] = _mebibytes(1024 * int(kibibytes))
+    except (AttributeError, ValueError, OSError, StopIteration):
+        pass  # not a system that has these
+    return told
+
+
+def _mebibytes(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:,.0f} MiB"
+
+
+def _thread_pools() -> dict[str, Any]:
+    """The BLAS that NumPy was built with, and BLAS and OpenMP libraries that are loaded now, with their threads."""
+    built: Any = np.show_config(mode="dicts")
+    blas = built["Build Dependencies"]["blas"]
+    pools = {"numpy was built with": f"{blas['name']} {blas['version']}"}
+    try:
+        from threadpoolctl import threadpool_info
+    except ModuleNotFoundError:
+        return pools | {"loaded now": "unknown: threadpoolctl, which comes with scikit-learn, is not installed"}
+    for number, pool in enumerate(threadpool_info(), start=1):
+        parts = (pool["internal_api"], pool.get("version"), pool.get("architecture"), pool.get("threading_layer"))
+        pools[f"{pool['user_api']} {number}"] = ", ".join(map(str, filter(None, parts))) + f", {pool['num_threads']} threads"
+    return pools
+
+
+def _numba() -> dict[str, Any]:
+    """The compiler's state, after a parallel kernel has run and was held against the specification."""
+    try:
+        from . import fast
+
+        return _run_kernel(import_module("numba"), fast)
+    except ModuleNotFoundError as error:
+        return {"kernel": f"left out: {error.name} is not installed"}
+    except Exception as error:  # as above
+        return {"kernel": f"fails: {error!r}"}
+
+
+def _run_kernel(numba: Any, fast: Any) -> dict[str, Any]:
+    assignment, table = sparse.csr_array(np.array([[0.5, 0.0, 0.25], [0.0, 2.0, 1.0]])), np.arange(12.0).reshape(3, 4)
+    began = time.perf_counter()
+    agrees = np.array_equal(fast.compose(assignment, table), spec.compose(assignment, table))
+    told = {
+        "kernel": "gives the bits of the specification" if agrees else "fails: its result is not that of the specification",
+        "seconds of the first call": round(time.perf_counter() - began, 2),
+        "threads": numba.get_num_threads(),
+    }
+    if not fast.compile.is_compiled:
+        return told | {"compiler": "off, by NUMBA_DISABLE_JIT"}
+    cache = fast.kernels.add_row.stats.cache_path
+    return told | {"compiler": "on", "threading layer": numba.threading_layer(), "cache": str(cache)}
