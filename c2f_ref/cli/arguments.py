@@ -13,6 +13,13 @@ Commands: TypeAlias = Any
 """What `add_subparsers` returns, which argparse keeps private."""
 
 
+def add_command(commands: Commands, name: str, text: str, example: str) -> argparse.ArgumentParser:
+    """The parser of a new command, whose help ends with an example of its use."""
+    raw, epilog = argparse.RawDescriptionHelpFormatter, f"example: {example}"
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, epilog=epilog, formatter_class=raw)
+    return parser
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """A whole number that is not below `least`, for argparse, which turns the error into wrong usage."""
 

@@ -11,12 +11,14 @@ from pathlib import Path
 from ..conformance import CommandError, Report, UnknownOperationError, check, check_command, load_module, run, write_vectors
 from ..conformance.cases import DTYPES
 from ..conformance.runner import TIME_LIMIT
-from .arguments import Commands
+from .arguments import Commands, add_command
 
 
 def add(commands: Commands) -> None:
     """Put both commands among the others."""
-    conformance = commands.add_parser("conformance", help="hold an implementation against the method")
+    conformance = add_command(
+        commands, "conformance", "hold an implementation against the method", "c2f-ref conformance mine.py --only propagate_coarse"
+    )
     conformance.add_argument("module", nargs="?", metavar="MODULE", help="dotted name or .py file, with names of c2f_ref.spec")
     conformance.add_argument(
         "--command", metavar="'./impl {in} {out}'", help="a program of any kind, see c2f_ref/conformance/command.py"
@@ -34,7 +36,7 @@ def add(commands: Commands) -> None:
     conformance.add_argument("--junit", type=Path, metavar="FILE", help="write a report for continuous integration")
     conformance.set_defaults(run=_conformance, parser=conformance)
 
-    vectors = commands.add_parser("vectors", help="write the cases as files: a manifest and .npy arrays")
+    vectors = add_command(commands, "vectors", "write the cases as files: a manifest and .npy arrays", "c2f-ref vectors answers")
     vectors.add_argument("folder", type=Path, metavar="DIR")
     vectors.set_defaults(run=_vectors)
 

@@ -16,16 +16,16 @@ from ..doctor import examine, is_sound
 from ..interactions import DataError
 from ..plots import plot_bridges, plot_embeddings, plot_sparsity, plot_training
 from ..training import Checkpoints, Evaluation
-from .arguments import Commands
+from .arguments import Commands, add_command
 
 PLOT_EXAMPLE = """\
-example: c2f-ref plot c2f-demo/model.npz --out pictures
+c2f-ref plot c2f-demo/model.npz --out pictures
 
 writes one .png for each picture that the file can show, and prints a line for each. Training curves are no part of a model
 file: they come from the folder that `c2f-ref train --checkpoint DIR` kept.
 """
 DOCTOR_EXAMPLE = """\
-example: c2f-ref doctor > machine.txt
+c2f-ref doctor > machine.txt
 
 Put what it prints into a report of a defect. Exit code 1 says that something that is installed does not work.
 """
@@ -33,15 +33,14 @@ Put what it prints into a report of a defect. Exit code 1 says that something th
 
 def add(commands: Commands) -> None:
     """Put both commands among the others."""
-    raw = argparse.RawDescriptionHelpFormatter
-    plot = commands.add_parser("plot", help="pictures of a trained model", epilog=PLOT_EXAMPLE, formatter_class=raw)
+    plot = add_command(commands, "plot", "pictures of a trained model", PLOT_EXAMPLE)
     plot.add_argument("model", type=Path, metavar="MODEL")
     plot.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the pictures; made if there is none")
     plot.add_argument("--checkpoint", type=Path, metavar="DIR", help="the checkpoint folder of its training, for training curves")
     plot.set_defaults(run=_plot)
 
     text = "versions, threads and compiler of this machine: what a bug report needs"
-    doctor = commands.add_parser("doctor", help=text, epilog=DOCTOR_EXAMPLE, formatter_class=raw)
+    doctor = add_command(commands, "doctor", text, DOCTOR_EXAMPLE)
     doctor.add_argument("--json", action="store_true", help="one JSON object")
     doctor.set_defaults(run=_doctor)
 

@@ -15,14 +15,15 @@ from ..bundle import load_model
 from ..spec import Settings, SettingsError, fine_sparsity, stored_bytes_bound, total_bytes
 from ..tables import text_table
 from ..training import RECIPES, with_overrides
-from .arguments import Commands, at_least, size_in_bytes
+from .arguments import Commands, add_command, at_least, size_in_bytes
 
 WORDS = {"tables": "tables alone", "everything": "everything"}
 
 
 def add(commands: Commands) -> None:
     """Put the command among the others."""
-    memory = commands.add_parser("memory", help="bytes of a model, or the most that settings can come to, term by term")
+    text = "bytes of a model, or the most that settings can come to, term by term"
+    memory = add_command(commands, "memory", text, "c2f-ref memory --users 30000 --items 40000 --pairs 800000 --budget 3MiB")
     memory.add_argument("model", nargs="?", type=Path, metavar="MODEL")
     memory.add_argument("--users", type=at_least(0), metavar="U", help="without MODEL: how many users")
     memory.add_argument("--items", type=at_least(0), metavar="I", help="and items")

@@ -18,26 +18,27 @@ from ..interactions import DataError, read_split
 from ..spec import SettingsError
 from ..tables import metric_columns, text_table
 from ..training import bootstrap_intervals, embed_model, metrics_by_user
-from .arguments import Commands, add_data, at_least
-
-UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+from .arguments import Commands, add_command, add_data, at_least, size_in_bytes
 
 
 def add(commands: Commands) -> None:
     """Put both commands among the others."""
-    evaluate = commands.add_parser("evaluate", help="recall and NDCG of a model on the split's test pairs")
+    text = "recall and NDCG of a model on the split's test pairs"
+    evaluate = add_command(commands, "evaluate", text, "c2f-ref evaluate model.npz ratings.csv --k 10 20")
     evaluate.add_argument("model", type=Path, metavar="MODEL")
     add_data(evaluate)
     evaluate.add_argument("--k", type=at_least(1), nargs="+", default=[5, 10, 20, 50])
     evaluate.add_argument("--json", action="store_true")
     evaluate.set_defaults(run=_evaluate)
 
-    recommend = commands.add_parser("recommend", help="the best unseen items of some users, by their raw ids")
+    recommend = add_command(
+        commands, "recommend", "the best unseen items of some users, by their raw ids", "c2f-ref recommend model.npz u17 u42 -k 5"
+    )
     recommend.add_argument("model", type=Path, metavar="MODEL")
     recommend.add_argument("user", nargs="+", metavar="USER")
     recommend.add_argument("-k", type=at_least(1), default=10)
     recommend.add_argument(
-        "--memory-budget", type=_bytes, metavar="BYTES", help="compute with c2f_ref.device within so many, 32MiB for example"
+        "--memory-budget", type=size_in_bytes, metavar="BYTES", help="compute with c2f_ref.device within so many, 32MiB for example"
     )
     recommend.add_argument("--json", action="store_true")
     recommend.set_defaults(run=_recommend_command)
@@ -65,14 +66,6 @@ def _evaluate(options: argparse.Namespace) -> int:
         print(text_table(list(columns.values()), rows))
         print("the interval is a bootstrap over users: the split, the seed and the training stay as they are")
     return 0
-
-
-def _bytes(text: str) -> int:
-    """A whole number of bytes, KiB, MiB or GiB, for argparse, which turns the error into wrong usage."""
-    parts = re.fullmatch(r"([0-9]+) ?(|KiB|MiB|GiB)", text)
-    if not parts:
-        raise argparse.ArgumentTypeError(f"expected bytes, or a whole number of KiB, MiB or GiB, got {text!r}")
-    return int(parts[1]) * UNITS[parts[2]]
 
 
 def _recommend_command(options: argparse.Namespace) -> int:

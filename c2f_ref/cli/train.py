@@ -14,21 +14,28 @@ from ..progress import ProgressLine
 from ..spec import Settings
 from ..threads import at_most
 from ..training import RECIPES, to_model, train, with_overrides
-from .arguments import Commands, add_data, at_least
+from .arguments import Commands, add_command, add_data, at_least
 
 STORED = {"float16": ("float16", "float32"), "float32": ("float32", "float32"), "float64": ("float64", "float64")}
 """Types of both tables and of all other values in a model file."""
 PARTITIONERS = {"own": spec.partition, "metis": spec.metis_partition}
+TRAIN_EXAMPLE = """\
+c2f-ref train ratings.csv --out model.npz --set n_coarse=60 --set n_fine=20 --checkpoint run
+
+Stopped? The same command with --resume goes on to the same bytes.
+"""
 
 
 def add(commands: Commands) -> None:
     """Put both commands among the others."""
-    demo = commands.add_parser("demo", help="train both stages on planted data and show everything, in under a minute")
+    demo = add_command(
+        commands, "demo", "train both stages on planted data and show everything, in under a minute", "c2f-ref demo --out c2f-demo"
+    )
     demo.add_argument("--out", type=Path, default=Path("c2f-demo"), metavar="DIR", help="folder for model and picture")
     demo.add_argument("--seed", type=at_least(0), default=0)
     demo.set_defaults(run=_demo)
 
-    train_ = commands.add_parser("train", help="train both stages on your interactions")
+    train_ = add_command(commands, "train", "train both stages on your interactions", TRAIN_EXAMPLE)
     add_data(train_)
     train_.add_argument("--out", type=Path, required=True, metavar="MODEL")
     train_.add_argument("--recipe", choices=sorted(RECIPES), default="laptop")
