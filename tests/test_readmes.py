@@ -6,7 +6,11 @@ import contextlib
 import importlib
 import io
 import re
+import subprocess
+import sys
 from dataclasses import fields
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,28 +21,64 @@ from c2f_ref.training import RECIPES, Schedule
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 SPEC_README = (PROJECT / "c2f_ref" / "spec" / "README.md").read_text(encoding="utf-8")
+TESTS = "\n".join(path.read_text(encoding="utf-8") for path in (PROJECT / "tests").rglob("test_*.py"))
 NUMBER = re.compile(r"\d+\.\d+")
 
 
 def blocks(text: str, language: str) -> list[str]:
     """Fenced blocks of one language, "" for those without."""
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-    return [block for named, block in fenced if named == language]
+    return [block for named, block in fenced(text) if named == language]
 
 
-def test_the_example_prints_what_the_readme_shows() -> None:
-    """Words and counts are equal; metrics may differ by 0.02, because another CPU rounds differently over a thousand steps."""
-    (code,) = blocks(README, "python")
-    shown = blocks(README, "")[0]
-    assert len(code.strip().splitlines()) <= 15
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        exec(compile(code, "README.md", "exec"), {})
-    printed = out.getvalue()
-    assert NUMBER.sub("#", printed.split(" with ")[0]) == NUMBER.sub("#", shown.split(" with ")[0])
-    wanted, got = ([float(number) for number in NUMBER.findall(text)] for text in (shown, printed))
-    assert len(wanted) == 2
-    np.testing.assert_allclose(got, wanted, atol=0.02)
+def fenced(text: str) -> list[tuple[str, str]]:
+    """Fenced blocks in order: (language, text)."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_examples_print_what_the_readme_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, in one folder. Words and counts are equal; metrics may differ by 0.02, because another CPU rounds
+    differently over a thousand steps.
+    """
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for (language, code), (_, shown) in pairwise(fenced(README)):
+        if language != "python":
+            continue
+        assert len(code.strip().splitlines()) <= 15
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            exec(compile(code, "README.md", "exec"), names)
+        assert NUMBER.sub("#", out.getvalue()) == NUMBER.sub("#", shown)
+        got, wanted = ([float(number) for number in NUMBER.findall(text)] for text in (out.getvalue(), shown))
+        np.testing.assert_allclose(got, wanted, atol=0.02)
+    assert "device" in names
+
+
+def test_the_oracle_says_what_the_readme_shows(tmp_path: Path) -> None:
+    (script,) = blocks(README, "sh")
+    (shown,) = (text for (language, _), (_, text) in pairwise(fenced(README)) if language == "sh")
+    source = re.search(r"<<'END'\n(.*)^END$", script, flags=re.MULTILINE | re.DOTALL)
+    (command,) = re.findall(r"^c2f-ref (conformance .*)$", script, flags=re.MULTILINE)
+    assert source
+    (tmp_path / "mine.py").write_text(source[1], encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "c2f_ref", *command.split()], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr, done.returncode) == (shown, "", 1)
+
+
+def test_every_yes_of_ours_names_a_test_that_exists() -> None:
+    claims = re.findall(r"^\| [^|]+ \| (yes[^|]*) \|", section("Beside others"), flags=re.MULTILINE)
+    named = [re.fullmatch(r"yes: `(test_\w+)`", claim) for claim in claims]
+    assert len(claims) >= 10
+    assert all(named), claims
+    missing = [match[1] for match in named if match and f"def {match[1]}(" not in TESTS]
+    assert missing == []
+
+
+def section(title: str) -> str:
+    """The part of the page below this title."""
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 def test_commands_of_the_readme_are_in_the_project() -> None:
@@ -97,8 +137,7 @@ UNNAMED = {
 def test_every_deviation_has_a_row_and_its_tests_exist() -> None:
     rows = re.findall(r"^\| (D\d+) \|.*\| (.+) \|$", SPEC_README, flags=re.MULTILINE)
     assert [row[0] for row in rows] == [f"D{number}" for number in range(1, 17)]
-    tests = "\n".join(path.read_text(encoding="utf-8") for path in (PROJECT / "tests").rglob("test_*.py"))
     pointed = [name for _, shown in rows for name in re.findall(r"`(test_\w+)`", shown)]
     assert len(pointed) >= 16
-    missing = [name for name in pointed if f"def {name}(" not in tests]
+    missing = [name for name in pointed if f"def {name}(" not in TESTS]
     assert missing == []
