@@ -6,16 +6,13 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from .. import spec
 from ..bundle import Model, load_model
 from ..doctor import examine, is_sound
 from ..interactions import DataError
 from ..plots import plot_bridges, plot_embeddings, plot_sparsity, plot_training
-from ..training import Checkpoints, Evaluation
+from ..training import Checkpoints, Evaluation, embed_nodes
 from .arguments import Commands, add_command
 
 PLOT_EXAMPLE = """\
@@ -46,9 +43,9 @@ def add(commands: Commands) -> None:
 
 
 def _plot(options: argparse.Namespace) -> int:
-    model = load_model(options.model).with_tables(np.float64, np.float64)
-    entities, coarse, fine = _propagated(model)
-    pictures = {"embeddings": plot_embeddings(entities, model.n_users, coarse, fine)}
+    model = load_model(options.model)
+    entities, *nodes = embed_nodes(model, ops=spec)
+    pictures = {"embeddings": plot_embeddings(entities, model.n_users, *nodes)}
     if model.fine is not None and model.fine_assignment is not None:
         pictures["fine_table"] = plot_sparsity({"fine table, thresholded": model.fine})[0]
         pictures["bridges"] = plot_bridges(model.fine_assignment)
@@ -60,17 +57,6 @@ def _plot(options: argparse.Namespace) -> int:
         axes.figure.savefig(path, dpi=150)
         print(path)
     return 0
-
-
-def _propagated(model: Model) -> tuple[Any, Any, Any]:
-    """Propagated entities, coarse and fine nodes of a model; None for the last after the coarse stage alone."""
-    users, items = model.seen.nonzero()
-    norm_adjacency = spec.normalise(spec.bipartite(users, items, model.n_users, model.n_items))
-    start = norm_adjacency, model.coarse_assignment
-    if model.fine is None:
-        return *spec.embed_coarse(spec.prepare_coarse(*start, model.n_users, model.settings), model.coarse), None
-    plan = spec.prepare_fine(*start, model.fine_assignment, model.n_users, model.settings)
-    return spec.embed_fine(plan, model.coarse, model.fine)
 
 
 def _told(folder: Path, model: Model) -> list[Evaluation]:

@@ -4,7 +4,7 @@ In reading order: `recipes`, `stages`, `state`, `evaluation`, `schedule`, `check
 """
 
 from .checkpoints import CheckpointError, Checkpoints
-from .evaluation import bootstrap_intervals, embed_model, evaluate_embeddings, evaluate_model, metrics_by_user
+from .evaluation import bootstrap_intervals, embed_model, embed_nodes, evaluate_embeddings, evaluate_model, metrics_by_user
 from .memory import training_bytes, training_moments
 from .recipes import DEMO_SETTINGS, RECIPES, Recipe, Schedule, with_overrides
 from .runs import to_model, train, train_coarse, train_fine
@@ -33,6 +33,7 @@ __all__ = [
     "bootstrap_intervals",
     "default_ops",
     "embed_model",
+    "embed_nodes",
     "evaluate_embeddings",
     "evaluate_model",
     "metrics_by_user",

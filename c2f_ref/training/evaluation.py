@@ -18,11 +18,17 @@ N_RESAMPLES = 1000
 
 
 def embed_model(model: Model, *, ops: ModuleType | None = None) -> Float64Array:
-    """Propagated embeddings of all entities of a model, over its own training pairs, in float64 whatever it is stored in.
+    """Propagated embeddings of all entities of a model: the first part of `embed_nodes`. Shapes: -> (N, D)."""
+    return embed_nodes(model, ops=ops)[0]
+
+
+def embed_nodes(model: Model, *, ops: ModuleType | None = None) -> tuple[Float64Array, ...]:
+    """Propagated entities, coarse and fine nodes of a model, over its own training pairs, in float64 whatever it is stored in.
 
     `ops` is the implementation, here and below; None for `c2f_ref.fast`.
 
-    Shapes: -> (N, D).
+    Shapes: -> (N, D), (C, D), (F, D).
+    Edge: a model of the coarse stage alone has no third part.
     Source: coarse stage, step 3; fine stage, steps 5 and 6.
     """
     ops, model = ops or default_ops(), model.with_tables(np.float64, np.float64)
@@ -30,11 +36,9 @@ def embed_model(model: Model, *, ops: ModuleType | None = None) -> Float64Array:
     norm_adjacency = spec.normalise(spec.bipartite(users, items, model.n_users, model.n_items))
     if model.fine is None:
         plan = ops.prepare_coarse(norm_adjacency, model.coarse_assignment, model.n_users, model.settings)
-        entities: Float64Array = ops.embed_coarse(plan, model.coarse)[0]
-    else:
-        plan = ops.prepare_fine(norm_adjacency, model.coarse_assignment, model.fine_assignment, model.n_users, model.settings)
-        entities = ops.embed_fine(plan, model.coarse, model.fine)[0]
-    return entities
+        return tuple(ops.embed_coarse(plan, model.coarse))
+    plan = ops.prepare_fine(norm_adjacency, model.coarse_assignment, model.fine_assignment, model.n_users, model.settings)
+    return tuple(ops.embed_fine(plan, model.coarse, model.fine))
 
 
 def metrics_by_user(
