@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 
@@ -23,9 +24,10 @@ def one_blas_thread() -> Iterator[None]:
 def at_most(n_threads: int | None) -> Iterator[None]:
     """Let compiled loops use at most so many threads; None leaves the number as it is. No result depends on it.
 
+    Edge: without numba there are no compiled loops, and nothing to do.
     Errors: ValueError for a number below 1 or above that of the processors numba was started with.
     """
-    if n_threads is None:
+    if n_threads is None or not find_spec("numba"):
         yield
         return
     import numba

@@ -20,11 +20,13 @@ else:
 
 PROJECT = Path(__file__).resolve().parents[1]
 WITHOUT_NUMBA = "--without-numba"
+NEED_NUMBA = ("fast", "training/test_memory.py", "test_benchmark.py", "test_threads.py")
+"""Tests that cannot be read without numba."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Without the option, tests of compiled kernels fail where there is no numba: nobody leaves them out unknowingly."""
-    parser.addoption(WITHOUT_NUMBA, action="store_true", help="leave out tests/fast and tests marked numba, and say so")
+    parser.addoption(WITHOUT_NUMBA, action="store_true", help="leave out what needs compiled kernels, and say so")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -33,8 +35,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out the folder whose modules need numba to be read."""
-    return True if config.getoption(WITHOUT_NUMBA) and collection_path == PROJECT / "tests" / "fast" else None
+    """Leave out what cannot be read without numba."""
+    needs = collection_path in [PROJECT / "tests" / name for name in NEED_NUMBA]
+    return True if needs and config.getoption(WITHOUT_NUMBA) else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

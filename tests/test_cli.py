@@ -252,7 +252,7 @@ def test_neither_threads_nor_a_checkpoint_change_the_model(files: Files, tmp_pat
     assert (tmp_path / "m").read_bytes() == files.csv_model.read_bytes()
 
 
-@pytest.mark.parametrize("implementation", ["fast", "spec"])
+@pytest.mark.parametrize("implementation", [pytest.param("fast", marks=pytest.mark.numba), "spec"])
 def test_the_compiled_implementation_trains_unless_the_specification_is_asked_for(
     implementation: str, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +263,17 @@ def test_the_compiled_implementation_trains_unless_the_specification_is_asked_fo
     assert run("train", files.csv, "--out", tmp_path / "m", *TINY, "--seed", 3, *asked).code == 0
     assert load_model(tmp_path / "m").provenance["implementation"] == implementation
     assert bool(steps) == (implementation == "spec")
+
+
+def test_where_there_is_no_numba_the_specification_trains_and_both_command_and_model_say_so(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli.train, "default_ops", lambda: spec)
+    done = run("train", files.csv, "--out", tmp_path / "m", *TINY, "--set", "max_epochs=1", "--threads", 1)
+    assert done.code == 0
+    assert "numba is not installed: the specification trains, slowly and in float64" in done.err
+    model = load_model(tmp_path / "m")
+    assert (model.provenance["implementation"], model.coarse.dtype) == ("spec", np.float64)
 
 
 # evaluate

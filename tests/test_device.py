@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from device.made import make_stored
-from fast.test_parity import growth
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
+from support.degrees import growth
 from support.parity import gamma
 from support.strategies import models, rngs
 

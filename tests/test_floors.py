@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[1] / "c2f_ref"
+import c2f_ref
+
+PACKAGE = Path(c2f_ref.__file__).parent
 SPEC_ORDER = [
     "notation",
     "graph",

@@ -10,8 +10,9 @@ import pytest
 from scipy import sparse
 from support.agreement import assert_close, same_bits
 from support.gradients import check_vjp
+from support.implementations import FAST, fast
 
-from c2f_ref import fast, spec
+from c2f_ref import spec
 from c2f_ref.baselines import LightGCNStage, rank_by_popularity, train_lightgcn
 from c2f_ref.interactions import Split, planted, split_ratio
 from c2f_ref.spec import Settings, Triples, mean_metrics
@@ -37,7 +38,7 @@ def stage_of(ops: ModuleType, rng: np.random.Generator) -> tuple[LightGCNStage, 
     return stage, tables, triples
 
 
-@pytest.mark.parametrize("ops", [spec, fast])
+@pytest.mark.parametrize("ops", [spec, FAST])
 def test_embeddings_are_the_mean_of_powers_of_the_adjacency(ops: ModuleType, rng: np.random.Generator) -> None:
     stage, tables, _ = stage_of(ops, rng)
     adjacency = stage.norm_adjacency.toarray()
@@ -45,7 +46,7 @@ def test_embeddings_are_the_mean_of_powers_of_the_adjacency(ops: ModuleType, rng
     assert_close(stage.embed(None, tables), expected)
 
 
-@pytest.mark.parametrize("ops", [spec, fast])
+@pytest.mark.parametrize("ops", [spec, FAST])
 def test_the_gradient_is_that_of_the_loss_and_the_bias_stays_zero(ops: ModuleType, rng: np.random.Generator) -> None:
     stage, (table, bias), triples = stage_of(ops, rng)
     loss, (grad, grad_bias) = stage.loss_and_grad(None, (table, bias), triples)
@@ -74,6 +75,7 @@ def tiny() -> tuple[Split, Settings, Schedule]:
     return split, Settings(dim=16, n_layers=2, l2_weight=1e-4), schedule
 
 
+@pytest.mark.numba
 def test_it_learns_and_one_seed_gives_one_result() -> None:
     """On planted groups it is ahead of popularity on held-out pairs; the same loop, patience included, as for the stages."""
     split, settings, schedule = tiny()
@@ -93,6 +95,7 @@ def test_it_learns_and_one_seed_gives_one_result() -> None:
     assert learned > 1.2 * popular
 
 
+@pytest.mark.numba
 def test_both_implementations_train_alike() -> None:
     split, settings, _ = tiny()
     short = Schedule(batch=256, lr=0.02, n_negatives=1, max_epochs=6)

@@ -25,7 +25,7 @@ from c2f_ref import doctor, spec
 from c2f_ref.bundle import Model, load_model, save_model
 from c2f_ref.cli import look, main
 from c2f_ref.doctor import examine, is_sound
-from c2f_ref.training import embed_model, to_model, train
+from c2f_ref.training import embed_model, embed_nodes, to_model, train
 
 PICTURES = ["embeddings.png", "fine_table.png", "bridges.png"]
 
@@ -105,10 +105,9 @@ def test_what_is_drawn_are_the_propagated_nodes_and_the_stored_entries(
 
 def test_nodes_of_a_coarse_model_are_those_of_its_stage(files: Files) -> None:
     model = load_model(files.coarse_model)
-    entities, coarse, fine = look._propagated(model)
+    entities, coarse = embed_nodes(model, ops=spec)
     np.testing.assert_array_equal(entities, embed_model(model, ops=spec))
     assert coarse.shape == (6, 5)
-    assert fine is None
 
 
 def test_a_checkpoint_of_another_model_is_refused_by_name(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

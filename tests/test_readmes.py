@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from conftest import PROJECT
 
+import c2f_ref
 from c2f_ref import spec
 from c2f_ref.training import RECIPES, Schedule
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
-SPEC_README = (PROJECT / "c2f_ref" / "spec" / "README.md").read_text(encoding="utf-8")
+SPEC_README = (Path(c2f_ref.__file__).parent / "spec" / "README.md").read_text(encoding="utf-8")
 TESTS = "\n".join(path.read_text(encoding="utf-8") for path in (PROJECT / "tests").rglob("test_*.py"))
 NUMBER = re.compile(r"\d+\.\d+")
 

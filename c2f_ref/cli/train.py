@@ -13,7 +13,7 @@ from ..interactions import DataError, read_split
 from ..progress import ProgressLine
 from ..spec import Settings
 from ..threads import at_most
-from ..training import RECIPES, to_model, train, with_overrides
+from ..training import RECIPES, default_ops, to_model, train, with_overrides
 from .arguments import Commands, add_command, add_data, at_least
 
 STORED = {"float16": ("float16", "float32"), "float32": ("float32", "float32"), "float64": ("float64", "float64")}
@@ -65,6 +65,9 @@ def _train(options: argparse.Namespace) -> int:
     split = read_split(options.data, split_file=options.split, seed=options.split_seed)
     settings, recipe = with_overrides(Settings(), RECIPES[options.recipe], options.set)
     print(split.describe(), file=sys.stderr)
+    ops = spec if options.implementation == "spec" else default_ops()
+    if ops is spec and options.implementation == "fast":
+        print("numba is not installed: the specification trains, slowly and in float64", file=sys.stderr)
     progress = ProgressLine()
     with at_most(options.threads):
         coarse, fine = train(
@@ -72,7 +75,7 @@ def _train(options: argparse.Namespace) -> int:
             settings,
             recipe,
             seed=options.seed,
-            ops=spec if options.implementation == "spec" else None,
+            ops=ops,
             partition=PARTITIONERS[options.partition],
             checkpoint=options.checkpoint,
             resume=options.resume,
@@ -81,12 +84,12 @@ def _train(options: argparse.Namespace) -> int:
     progress.close()
     provenance = {
         "recipe": options.recipe,
-        "implementation": options.implementation,
+        "implementation": "spec" if ops is spec else "fast",
         "partition": options.partition,
         "overrides": " ".join(options.set),
         "seed": str(options.seed),
     }
-    store = options.store or ("float64" if options.implementation == "spec" else "float32")
+    store = options.store or ("float64" if ops is spec else "float32")
     model = to_model(split, settings, coarse.best, fine.best if fine else None, provenance).with_tables(*STORED[store])
     save_model(options.out, model)
     print(f"{options.out}: {model.describe_stored()}")

@@ -15,8 +15,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from scipy import sparse
+from support.implementations import fast
 
-from c2f_ref import fast, spec
+from c2f_ref import spec
 from c2f_ref.conformance import Report, UnknownOperationError, check, operations
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -55,12 +56,14 @@ def test_the_specification_passes_whole() -> None:
     )
 
 
+@pytest.mark.numba
 def test_the_compiled_implementation_passes_whole() -> None:
     report = check(fast)
     assert report.passed, "\n".join(report.lines())
     assert len(report.results) == len(operations())
 
 
+@pytest.mark.numba
 def test_the_compiled_implementation_passes_whole_with_the_compiler_off() -> None:
     command = [sys.executable, "-m", "c2f_ref", "conformance", "c2f_ref.fast"]
     done = subprocess.run(command, cwd=PROJECT, env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True)

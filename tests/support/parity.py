@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 from scipy import sparse
@@ -62,6 +61,8 @@ def assert_within(actual: Any, expected: Any, n_roundings: int, terms: Any) -> N
 @contextmanager
 def threads(n_threads: int) -> Iterator[None]:
     """So many threads for compiled loops; a machine that has not as many skips the test."""
+    import numba  # the rest of this page is for tests without it too
+
     if n_threads > numba.config.NUMBA_NUM_THREADS:
         pytest.skip(f"compiled loops have {numba.config.NUMBA_NUM_THREADS} threads here, {n_threads} are needed")
     with at_most(n_threads):

@@ -19,10 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
+from support.implementations import FAST, fast
 from support.strategies import rngs
 from training.tiny import RECIPE, SETTINGS, content_of_run, content_of_state, tiny_split, with_schedules
 
-from c2f_ref import fast, spec
+from c2f_ref import spec
 from c2f_ref.container import BundleError, read_container, write_container
 from c2f_ref.spec import AdamState
 from c2f_ref.training import CheckpointError, Checkpoints, Evaluation, Snapshot, State, runs, train
@@ -91,7 +92,7 @@ class Undisturbed:
         return len(self.content[0][2])
 
 
-@pytest.fixture(scope="module", params=[spec, fast], ids=["spec", "fast"])
+@pytest.fixture(scope="module", params=[pytest.param(spec, id="spec"), FAST])
 def undisturbed(request: pytest.FixtureRequest) -> Undisturbed:
     states: list[State] = []
     n_kept: list[int] = []

@@ -28,6 +28,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.numba
 @pytest.mark.parametrize("max_epochs", [60, 7])
 def test_all_rows_are_printed_and_the_controls_make_as_many_steps_as_the_fine_stage(
     folder: Path, max_epochs: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

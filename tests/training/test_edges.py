@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import sparse
+from support.implementations import FAST
 from training.tiny import RECIPE, SETTINGS, content_of, tiny_split, with_schedules
 
-from c2f_ref import fast, spec
+from c2f_ref import spec
 from c2f_ref.interactions import Interactions, Split, split_given
 from c2f_ref.spec import Settings, SettingsError, SpecError
 from c2f_ref.training import Estimate, StageResult, embed_model, evaluate_embeddings, to_model, train, train_coarse, train_fine
@@ -20,7 +21,7 @@ from c2f_ref.training import Estimate, StageResult, embed_model, evaluate_embedd
 SHORT = with_schedules(RECIPE, patience=1)
 
 
-@pytest.fixture(params=[spec, fast], ids=["spec", "fast"])
+@pytest.fixture(params=[pytest.param(spec, id="spec"), FAST])
 def ops(request: pytest.FixtureRequest) -> ModuleType:
     implementation: ModuleType = request.param
     return implementation

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from scipy import sparse
+from support.implementations import FAST
 from support.strategies import models, rngs
 
-from c2f_ref import fast, spec
+from c2f_ref import spec
 from c2f_ref.spec import SpecError
 from c2f_ref.training import bootstrap_intervals, evaluate_embeddings, metrics_by_user
 
-IMPLEMENTATIONS = pytest.mark.parametrize("ops", [spec, fast])
+IMPLEMENTATIONS = pytest.mark.parametrize("ops", [spec, FAST])
 
 
 # Metrics

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.implementations import FAST, fast
 from training.tiny import (
     RECIPE,
     SETTINGS,
@@ -25,7 +26,7 @@ from training.tiny import (
 )
 
 import c2f_ref
-from c2f_ref import fast, spec
+from c2f_ref import spec
 from c2f_ref.bundle import load_model, save_model
 from c2f_ref.training import Estimate, State, embed_model, evaluate_model, stages, to_model, train
 
@@ -119,7 +120,7 @@ def test_a_refreshed_plan_is_told_of_the_one_before(stage: str) -> None:
 # Who watches
 
 
-@pytest.mark.parametrize("ops", [spec, fast])
+@pytest.mark.parametrize("ops", [spec, FAST])
 def test_an_estimate_leaves_no_trace(ops: ModuleType) -> None:
     """State, generator and result are those of a run that was not estimated."""
     runs, estimates = [], list[Estimate]()
@@ -142,6 +143,7 @@ def test_an_estimate_leaves_no_trace(ops: ModuleType) -> None:
 # Who computes
 
 
+@pytest.mark.numba
 def test_training_is_compiled_and_in_float32_unless_told_otherwise() -> None:
     """Refreshed assignments have the type of the graph; tables are float64 either way."""
     results = {
@@ -184,6 +186,7 @@ def _unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(c2f_ref, "fast")
 
 
+@pytest.mark.numba
 @pytest.mark.usefixtures("_unloaded")
 def test_where_numba_is_not_installed_the_specification_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
@@ -192,6 +195,7 @@ def test_where_numba_is_not_installed_the_specification_trains(monkeypatch: pyte
     assert content_of_run(train(SPLIT, SETTINGS, RECIPE, seed=0)) == expected
 
 
+@pytest.mark.numba
 @pytest.mark.usefixtures("_unloaded")
 @pytest.mark.parametrize("missing", ["llvmlite", "c2f_ref.fast.kernels"])
 def test_another_module_that_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
@@ -201,6 +205,7 @@ def test_another_module_that_cannot_be_imported_is_told(monkeypatch: pytest.Monk
         stages.default_ops()
 
 
+@pytest.mark.numba
 def test_the_compiled_implementation_is_the_default_where_it_can_be_loaded() -> None:
     assert stages.default_ops() is importlib.import_module("c2f_ref.fast")
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import sparse
+from support.implementations import FAST, fast
 from training.tiny import RECIPE, SETTINGS, assert_both_phases, content_of, content_of_run, tiny_split, with_schedules
 
-from c2f_ref import fast, spec
+from c2f_ref import spec
 from c2f_ref.interactions import Split
 from c2f_ref.threads import one_blas_thread
 from c2f_ref.training import (
@@ -175,6 +176,7 @@ def test_refreshes_change_the_assignments_and_training_changes_the_tables(traine
         assert all(not np.array_equal(*pair) for pair in zip(result.best.tables, result.best_fixed.tables, strict=True))
 
 
+@pytest.mark.numba
 def test_the_fine_stage_leaves_the_coarse_model_as_it_was(split: Split, trained: tuple[StageResult, StageResult]) -> None:
     coarse, _ = trained
     before = content_of(coarse.best)
@@ -186,7 +188,7 @@ def test_the_fine_stage_leaves_the_coarse_model_as_it_was(split: Split, trained:
 # Seeds
 
 
-@pytest.mark.parametrize("ops", [spec, fast])
+@pytest.mark.parametrize("ops", [spec, FAST])
 def test_one_seed_gives_one_result_and_another_seed_another(split: Split, ops: ModuleType) -> None:
     first, again, other = (train(split, SETTINGS, RECIPE, seed=seed, ops=ops) for seed in (SEED, SEED, SEED + 1))
     assert content_of_run(first) == content_of_run(again)
