@@ -107,6 +107,7 @@ def write_folder(folder: Path, train: Interactions, test: Interactions) -> None:
 # train
 
 
+@pytest.mark.numba
 def test_train_says_where_it_is_on_stderr_and_what_came_of_it_on_stdout(files: Files) -> None:
     code, out, err = files.told
     assert code == 0
@@ -137,6 +138,7 @@ def test_train_misses_the_folder_of_its_model_before_it_begins(files: Files, tmp
     assert "epoch" not in done.err
 
 
+@pytest.mark.numba
 def test_a_trained_model_is_that_of_the_library_call_and_knows_its_origin(files: Files, tmp_path: Path) -> None:
     model, pairs = load_model(files.csv_model), read_interactions(files.csv)
     split = split_ratio(pairs, seed=0)
@@ -173,6 +175,7 @@ def test_a_split_can_be_drawn_from_a_seed_or_read_from_a_file(files: Files, tmp_
     assert load_model(tmp_path / "read").provenance["split"] == expected
 
 
+@pytest.mark.numba
 def test_without_fine_rows_the_coarse_stage_is_trained_alone(files: Files, tmp_path: Path) -> None:
     done = run("train", files.csv, "--out", tmp_path / "m", *TINY, "--set", "n_fine=0", "--set", "max_epochs=1")
     assert done.code == 0
