@@ -115,7 +115,7 @@ def test_a_drawn_model_stays_within_a_drawn_budget_or_names_a_larger_one(sizes: 
     n_users, n_items = sizes[0] * 40, sizes[1] * 30 + 1
     settings = spec.Settings(n_coarse=3 + n_users // 100, n_fine=0, dim=5, n_layers=1)
     labels = rng.integers(settings.n_coarse, size=n_users + n_items)
-    seen = sparse.random_array((n_users, n_items), density=3 / n_items, rng=rng, format="csr")
+    seen = sparse.csr_array(rng.random((n_users, n_items)) < 3 / n_items, dtype=np.float64)
     coarse, bias = spec.start_coarse(n_users + n_items, settings, rng=rng)
     assignment = spec.start_coarse_assignment(labels, settings, rng=rng)
     ids = np.arange(n_users), np.arange(n_items)

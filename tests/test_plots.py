@@ -72,7 +72,9 @@ def test_every_refresh_has_its_tick_and_their_time_is_hatched() -> None:
     ticks = [line.get_xdata() for line in axes.get_lines() if line.get_marker() == "|"]
     np.testing.assert_array_equal(ticks[0], [10, 15, 20, 25, 30])
     np.testing.assert_array_equal(ticks[1], [46, 48, 50])
-    assert [(patch.get_x(), patch.get_width(), patch.get_hatch()) for patch in axes.patches] == [(10, 30, "//"), (46, 6, "\\\\")]
+    spans = [patch.get_patch_transform().transform_path(patch.get_path()).vertices[:, 0] for patch in axes.patches]
+    assert [(span.min(), span.max()) for span in spans] == [(10, 40), (46, 52)]
+    assert [patch.get_hatch() for patch in axes.patches] == ["//", "\\\\"]
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 7)), min_size=1, max_size=9))
