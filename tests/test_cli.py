@@ -279,6 +279,16 @@ def test_where_there_is_no_numba_the_specification_trains_and_both_command_and_m
     assert (model.provenance["implementation"], model.coarse.dtype) == ("spec", np.float64)
 
 
+def test_a_reader_that_has_enough_is_no_error(files: Files) -> None:
+    """As in `c2f-ref evaluate ... | head -0`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "c2f_ref", "evaluate", str(files.csv_model), str(files.csv)]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 # evaluate
 
 

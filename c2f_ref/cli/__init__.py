@@ -6,7 +6,9 @@ Results go to stdout, progress to stderr. Exit codes: 0 done, 1 a check failed, 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +18,8 @@ from ..interactions import DataError
 from ..spec import SettingsError, SpecError
 from . import check, look, memory, serve, train
 
+BROKEN_PIPE = 141
+"""Exit code when nobody reads the output any more, as shells have it."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C or SIGTERM, as shells have it."""
 COMMANDS = (train, serve, memory, check, look)
@@ -28,9 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     terminated = signal.signal(signal.SIGTERM, _on_terminate)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         parser.exit(INTERRUPTED, f"\n{parser.prog}: interrupted{_how_to_go_on(options)}\n")
+    except BrokenPipeError:  # `c2f-ref ... | head`: whoever read has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes
+        return BROKEN_PIPE
     except (SettingsError, ModuleLoadError, ModuleNotFoundError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     except (DataError, BundleError, VectorError, SpecError, OSError) as error:
