@@ -220,8 +220,11 @@ def test_the_axes_given_are_the_axes_drawn_on(draw: Callable[..., Any]) -> None:
 def test_nothing_is_written_to_what_is_given() -> None:
     """Pictures of read-only arrays."""
     points, table = POINTS.copy(), TABLE.copy()
-    for array in (points, table, BRIDGES.data):
-        array.flags.writeable = False
+    arrays = (points, table, BRIDGES.data)
+    before = [array.tobytes() for array in arrays]
+    for array in arrays:
+        array.flags.writeable = False  # a write is an error at its place
     plot_embeddings(points, 8, points[:3], points[3:5])
     plot_sparsity({"fine": table})
     plot_bridges(BRIDGES)
+    assert [array.tobytes() for array in arrays] == before

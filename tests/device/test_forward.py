@@ -133,6 +133,12 @@ def test_degrees_whose_product_is_below_every_number_count_as_zero() -> None:
 
 def test_nothing_writes_to_the_model() -> None:
     stored = make_stored(np.random.default_rng(11), **SIZES, n_fine=4)
-    for array in (stored.coarse, stored.bias, stored.graph_columns, stored.graph_starts, *stored.coarse_assignment):
-        array.flags.writeable = False
+    assert stored.fine_assignment is not None
+    assignments = (*stored.coarse_assignment, *stored.fine_assignment)
+    fine = stored.fine if isinstance(stored.fine, tuple) else (stored.fine,)
+    arrays = [stored.coarse, stored.bias, stored.graph_columns, stored.graph_starts, *assignments, *fine]
+    before = [array.tobytes() for array in arrays]
+    for array in arrays:
+        array.flags.writeable = False  # a write is an error at its place
     embed(stored)
+    assert [array.tobytes() for array in arrays] == before
