@@ -1,9 +1,9 @@
 """The oracle: holds a module, or any command, against what the method gives.
 
-Two sources. The frozen cases: `cases` (what is given and what must come), `calls` (how an operation is called), `comparators`
-and `properties` (when a result is right), `runner` and `command` (who is asked), `publish` (the cases as files). And the numbers
-recorded from the official code: `layout` and `vectors` (a file of them), `checks` (when an array is the right one), `answers` and
-`steps` (which function must give which array), `official` (a folder). Both end in a `report`.
+What is given and what must come is a `Case`. They have two sources: `cases` are frozen, and `vectors` are files of numbers
+recorded from the official code, which `official` makes cases of. `calls` says how an operation is called, `comparators` and
+`properties` when a result is right, `runner` and `command` who is asked; what they find is a `report`. `publish` writes the frozen
+cases as files, and `mutants` puts the oracle itself on trial.
 """
 
 from .cases import Case, cases, operations

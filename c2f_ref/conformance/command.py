@@ -29,9 +29,9 @@ from typing import Any
 
 import numpy as np
 
-from .cases import CSR_PARTS, Case, assemble, flatten
+from .cases import CSR_PARTS, Case, assemble
 from .report import Report
-from .runner import TIME_LIMIT, BrokenError, MissingError, RefusedError, run_cases
+from .runner import TIME_LIMIT, BrokenError, MissingError, OverdueError, RefusedError, run_cases
 
 REFUSED, MISSING = 3, 4
 
@@ -65,9 +65,8 @@ def write_inputs(folder: Path, case: Case) -> None:
     """Write what a command is given."""
     (folder / "operation").write_text(f"{case.operation}\n", encoding="utf-8")
     (folder / "results").write_text("".join(f"{name}\n" for name in case.expected), encoding="utf-8")
-    for name, array in flatten(case.inputs).items():
-        if array is not None:
-            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    for name, array in case.given().items():
+        np.save(folder / f"{name}.npy", array, allow_pickle=False)
 
 
 def read_result(folder: Path, name: str) -> Any:
@@ -90,23 +89,24 @@ def read_result(folder: Path, name: str) -> Any:
 
 def _answer(words: Sequence[str], case: Case, time_limit: float) -> list[Any]:
     with tempfile.TemporaryDirectory() as name:
-        folders = {"{in}": Path(name) / "in", "{out}": Path(name) / "out"}
-        for folder in folders.values():
-            folder.mkdir()
-        write_inputs(folders["{in}"], case)
-        filled = [word.replace("{in}", str(folders["{in}"])).replace("{out}", str(folders["{out}"])) for word in words]
-        code, complaint = _run(filled, Path(name) / "stderr", time_limit)
+        given, wanted, stderr = (Path(name) / part for part in ("in", "out", "stderr"))
+        given.mkdir()
+        wanted.mkdir()
+        write_inputs(given, case)
+        filled = [word.replace("{in}", str(given)).replace("{out}", str(wanted)) for word in words]
+        code = _run(filled, stderr, time_limit)
+        complaint = (stderr.read_text(encoding="utf-8", errors="replace").splitlines() or ["it says nothing"])[-1]
         if code == MISSING:
             raise MissingError(case.operation)
         if code == REFUSED:
             raise RefusedError(f"the command refuses its input: {complaint}")
         if code != 0:
             raise BrokenError(f"the command ends with exit code {code}: {complaint}")
-        return [read_result(folders["{out}"], result) for result in case.expected]
+        return [read_result(wanted, result) for result in case.expected]
 
 
-def _run(words: Sequence[str], stderr: Path, time_limit: float) -> tuple[int, str]:
-    """Exit code, and the last line that it wrote to stderr."""
+def _run(words: Sequence[str], stderr: Path, time_limit: float) -> int:
+    """Exit code of the command, which is ended with everything that it started."""
     with stderr.open("wb") as file:
         try:
             process = subprocess.Popen(
@@ -115,16 +115,10 @@ def _run(words: Sequence[str], stderr: Path, time_limit: float) -> tuple[int, st
         except OSError as error:
             raise BrokenError(f"{words[0]} cannot be started: {error}") from error
         try:
-            code = process.wait(time_limit)
+            return process.wait(time_limit)
         except subprocess.TimeoutExpired as error:
-            raise TimeoutError(f"no result within the time limit of {time_limit:g} s") from error
+            raise OverdueError(time_limit) from error
         finally:
-            _end(process)
-    return code, (stderr.read_text(encoding="utf-8", errors="replace").splitlines() or ["it says nothing"])[-1]
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the command with everything that it started."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

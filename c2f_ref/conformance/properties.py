@@ -44,19 +44,18 @@ def _partition(labels: Any, graph: Any, n_parts: int, seed: int) -> Claims:
 
 
 def _start_coarse_assignment(assignment: Any, labels: Any, settings: Any, seed: int) -> Claims:
-    n, t, own = labels.size, settings.coarse_per_entity, settings.anchor_weight if settings.coarse_per_entity > 1 else 1.0
-    yield "the shape is (N, C)", assignment.shape == (n, settings.n_coarse)
+    n, t, n_coarse = labels.size, settings.coarse_per_entity, settings.n_coarse
+    own = settings.anchor_weight if t > 1 else 1.0
+    yield "the shape is (N, C)", assignment.shape == (n, n_coarse)
     yield "every row has coarse_per_entity entries", (assignment != 0).sum(axis=1) == t
     yield "the weight on an entity's own part is anchor_weight, or 1 where t = 1", assignment[np.arange(n), labels] == own
-    others = assignment.copy()
-    others[np.arange(n), labels] = 0.0
+    rows, columns = assignment.nonzero()
+    is_other = columns != labels[rows]
     if t > 1:
-        share = (1.0 - own) / (t - 1)
-        yield "the others have (1 - anchor_weight) / (t - 1) each", np.isclose(others[others != 0], share, rtol=1e-6, atol=0.0)
-        drawn = np.bincount((others.nonzero()[1] - labels[others.nonzero()[0]]) % settings.n_coarse, minlength=settings.n_coarse)[
-            1:
-        ]
-        yield "the other parts are drawn alike", _is_even(drawn, n, (t - 1) / (settings.n_coarse - 1))
+        weights, share = assignment[rows, columns][is_other], (1.0 - own) / (t - 1)
+        yield "the others have (1 - anchor_weight) / (t - 1) each", np.isclose(weights, share, rtol=1e-6, atol=0.0)
+        drawn = np.bincount((columns - labels[rows])[is_other] % n_coarse, minlength=n_coarse)[1:]
+        yield "the other parts are drawn alike", _is_even(drawn, n, (t - 1) / (n_coarse - 1))
 
 
 def _start_coarse(coarse: Any, bias: Any, n_entities: int, settings: Any, seed: int) -> Claims:
@@ -104,50 +103,32 @@ def _sparse_pca_scores(scores: Any, rows: Any, n_components: int, alpha: float, 
     yield "scores have the line's order", abs(abs(scores[:, 0] @ line) - line @ line) <= 1e-6 * max(line @ line, 1e-300)
 
 
-def _sample_triples(
-    users: Any, positives: Any, negatives: Any, seen: sparse.csr_array, n_draws: int, n_negatives: int, seed: int
-) -> Claims:
+def _sample_triples(users: Any, positives: Any, negatives: Any, seen: Any, n_draws: int, n_negatives: int, seed: int) -> Claims:
     has = seen.toarray() != 0
     n_users, n_items = has.shape
-    yield (
-        "there are three lists of integers of one length",
-        (
-            users.shape == positives.shape == negatives.shape
-            and users.ndim == 1
-            and all(part.dtype.kind in "iu" for part in (users, positives, negatives))
-        ),
-    )
+    is_list = all(part.shape == (users.size,) and part.dtype.kind in "iu" for part in (users, positives, negatives))
+    yield "there are three lists of integers of one length", is_list
     yield "indices are in range", (users >= 0) & (users < n_users) & (negatives >= 0) & (negatives < n_items) & (positives >= 0)
     yield "positives are items that the user has", has[users, positives]
     yield "negatives are items that the user does not have", ~has[users, negatives]
     counts, n_unseen = has.sum(axis=1), n_items - has.sum(axis=1)
-    per_draw = np.minimum(n_unseen, n_negatives)
-    drawn = np.bincount(users, minlength=n_users)
-    yield (
-        "a user gives as many triples a draw as it has unseen items, n_negatives at most",
-        (drawn[per_draw > 0] % per_draw[per_draw > 0] == 0),
-    )
-    yield "only users with an item are drawn", drawn[(counts == 0) | (per_draw == 0)] == 0
-    draws = (drawn // np.maximum(per_draw, 1))[(counts > 0) & (per_draw > 0)]
+    per_draw, drawn = np.minimum(n_unseen, n_negatives), np.bincount(users, minlength=n_users)
+    is_whole = drawn[per_draw > 0] % per_draw[per_draw > 0] == 0
+    yield "a user gives as many triples a draw as it has unseen items, n_negatives at most", is_whole
+    may_be_drawn = (counts > 0) & (per_draw > 0)
+    yield "only users with an item are drawn", drawn[~may_be_drawn] == 0
+    draws = drawn[may_be_drawn] // per_draw[may_be_drawn]
     yield "all users are drawn alike", _is_even(draws, n_draws, 1 / n_users)
     if draws.size > 100:
         spread, dof = ((draws - n_draws / n_users) ** 2).sum() * n_users / n_draws, draws.size - 1
         yield "users are drawn one by one: chi-squared", abs(spread - dof) <= DEVIATIONS * np.sqrt(2 * dof)
     for user in np.flatnonzero(drawn):
-        own, n = users == user, drawn[user]
-        yield (
-            "a user's items are drawn alike",
-            _is_even(
-                np.bincount(positives[own], minlength=n_items)[has[user]] / per_draw[user], n / per_draw[user], 1 / counts[user]
-            ),
-        )
-        yield (
-            "a user's unseen items are drawn alike",
-            _is_even(
-                np.bincount(negatives[own], minlength=n_items)[~has[user]], n / per_draw[user], per_draw[user] / n_unseen[user]
-            ),
-        )
-        yield "a draw's negatives are distinct", np.bincount(negatives[own]) <= n // per_draw[user]
+        own, size = users == user, per_draw[user]
+        n_own = drawn[user] / size
+        of_positives, of_negatives = (np.bincount(part[own], minlength=n_items) for part in (positives, negatives))
+        yield "a user's items are drawn alike", _is_even(of_positives[has[user]] / size, n_own, 1 / counts[user])
+        yield "a user's unseen items are drawn alike", _is_even(of_negatives[~has[user]], n_own, size / n_unseen[user])
+        yield "a draw's negatives are distinct", of_negatives <= n_own
     if n_draws > 100:
         yield "triples are shuffled", np.mean(users[1:] == users[:-1]) < 0.5
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .cases import Array, Case, cases, flatten
+from .cases import PARTS, Array, cases, flatten
 
 FORMAT = "c2f-ref vectors 1"
 HOW_TO_READ = {
@@ -34,8 +33,9 @@ def write_vectors(folder: str | PathLike[str]) -> int:
 
     Errors: OSError where the folder cannot be written.
     """
-    arrays, known = Path(folder) / "arrays", {}
+    arrays = Path(folder) / "arrays"
     arrays.mkdir(parents=True, exist_ok=True)
+    known: dict[str, dict[str, Any]] = {}
 
     def file_of(array: Array) -> str:
         stream = io.BytesIO()
@@ -47,15 +47,13 @@ def write_vectors(folder: str | PathLike[str]) -> int:
             known[name] = {"shape": list(array.shape), "dtype": array.dtype.str, "sha256": digest}
         return name
 
-    def files_of(values: Mapping[str, Any]) -> dict[str, str | None]:
-        return {name: None if array is None else file_of(array) for name, array in flatten(values).items()}
-
-    def entry(case: Case) -> dict[str, Any]:
-        words = {name: getattr(case, name) for name in ("operation", "name", "dtype", "comparator")}
-        return words | {part: files_of(getattr(case, part)) for part in ("inputs", "expected", "allowed")}
-
-    entries = [entry(case) for case in cases()]
+    entries = []
+    for case in cases():
+        entry = {name: getattr(case, name) for name in ("operation", "name", "dtype", "comparator")}
+        for part in PARTS:
+            arrays_of_part = flatten(getattr(case, part)).items()
+            entry[part] = {name: None if array is None else file_of(array) for name, array in arrays_of_part}
+        entries.append(entry)
     manifest = {"format": FORMAT, "how_to_read": HOW_TO_READ, "cases": entries, "arrays": dict(sorted(known.items()))}
-    text = json.dumps(manifest, indent=1)
-    (Path(folder) / "manifest.json").write_text(text + "\n", encoding="utf-8")
+    (Path(folder) / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return len(entries)

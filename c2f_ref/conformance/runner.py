@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import faulthandler
+import fnmatch
 import importlib
 import importlib.util
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from fnmatch import fnmatchcase
+from concurrent.futures import Future, wait
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from .calls import call, needs
-from .cases import DTYPES, Case, cases, flatten, operations
+from .calls import call
+from .cases import DTYPES, Case, cases, operations
 from .comparators import judge
 from .report import MISSING, Failure, Report, Result
 
@@ -39,12 +40,19 @@ class MissingError(LookupError):
     """The implementation does not have the operation; the message is the name that it lacks."""
 
 
-class RefusedError(Exception):
-    """The implementation refuses what it is given."""
-
-
 class BrokenError(Exception):
     """There is no answer, for the reason in the message."""
+
+
+class RefusedError(BrokenError, ValueError):
+    """A command refuses what it is given, as a function does by a ValueError."""
+
+
+class OverdueError(BrokenError):
+    """There is no answer in time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no result within the time limit of {seconds:g} s")
 
 
 def check(
@@ -65,90 +73,93 @@ def check(
 
     Errors: UnknownOperationError for a name or pattern that fits no operation.
     """
-
-    def answer(case: Case) -> tuple[Any, ...]:
-        for name in needs(case.operation):
-            if not hasattr(module, name):
-                raise MissingError(name)
-        before = {name: array.copy() for name, array in flatten(case.inputs).items() if array is not None}
-        try:
-            results: tuple[Any, ...] = _within(time_limit, lambda: call(module, case.operation, case.inputs), exits_when_stuck)
-        except ValueError as error:
-            raise RefusedError(f"{type(error).__name__}: {error}") from error
-        for name, array in flatten(case.inputs).items():
-            if array is not None and not np.array_equal(before[name], array, equal_nan=array.dtype.kind == "f"):
-                raise BrokenError(f"the function writes to its input {name}")
-        return results
-
     name = getattr(module, "__name__", type(module).__name__)
-    return run_cases(name.removeprefix(FILE_PREFIX), answer, only, skip, dtype)
+    return run_cases(name.removeprefix(FILE_PREFIX), answers_of(module, time_limit, exits_when_stuck), only, skip, dtype)
 
 
 def run_cases(name: str, answer: Answer, only: Iterable[str] | None, skip: Iterable[str] | None, dtype: str | None) -> Report:
     """The report on whoever gives these answers."""
     dtypes = (dtype,) if dtype else DTYPES
-    return Report(name, "frozen cases", tuple(_operation(answer, name, dtypes) for name in _chosen(only, skip, dtypes)))
+    chosen = _chosen(only, skip, dtypes)
+    return Report(name, "frozen cases", tuple(result_of(answer, operation, cases([operation], dtypes)) for operation in chosen))
 
 
-def _operation(answer: Answer, operation: str, dtypes: Sequence[str]) -> Result:
+def result_of(answer: Answer, operation: str, asked: Iterable[Case]) -> Result:
+    """What these cases of the operation say together."""
     result = Result(operation)
-    for case in cases([operation], dtypes):
-        name = f"{case.name}, {case.dtype}"
+    for case in asked:
         try:
             results = answer(case)
         except MissingError as error:
             return Result(operation, 0, np.inf, Failure("", "", f"{MISSING} {error}"))
-        except RefusedError as error:
-            is_right = case.comparator == "raises"
-            worst, failure = (0.0, None) if is_right else (np.inf, Failure(name, "", str(error)))
-        except TimeoutError as error:
-            return result.with_check(np.inf, Failure(name, "", str(error)))
         except (Exception, SystemExit) as error:  # whatever someone's module raises
             reason = str(error) if isinstance(error, BrokenError) else f"{type(error).__name__}: {error}"
-            worst, failure = np.inf, Failure(name, "", reason)
+            is_right = case.comparator == "raises" and isinstance(error, ValueError)
+            result = result.with_check(*((0.0, None) if is_right else (np.inf, Failure(case.title, "", reason))))
+            if isinstance(error, OverdueError):
+                break
         else:
-            if case.comparator == "raises":
-                worst, failure = np.inf, Failure(name, "", "expected an error that is a ValueError, got a result")
-            else:
-                worst, failure = judge(case, results)
-        result = result.with_check(worst, failure)
+            result = result.with_check(*judge(case, results))
     return result
+
+
+def answers_of(module: ModuleType | Any, time_limit: float = TIME_LIMIT, exits_when_stuck: bool = False) -> Answer:
+    """Who answers for a module; the options are those of `check`."""
+
+    def answer(case: Case) -> Sequence[Any]:
+        before = {name: array.copy() for name, array in case.given().items()}
+        results = _within(time_limit, lambda: call(_Names(module), case.operation, case.inputs), exits_when_stuck)
+        for name, array in case.given().items():
+            if not np.array_equal(before[name], array, equal_nan=array.dtype.kind == "f"):
+                raise BrokenError(f"the function writes to its input {name}")
+        return results
+
+    return answer
+
+
+class _Names:
+    """The names of a module; one that it lacks is a MissingError."""
+
+    def __init__(self, module: ModuleType | Any) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        if not hasattr(self._module, name):
+            raise MissingError(name)
+        return getattr(self._module, name)
 
 
 def _chosen(only: Iterable[str] | None, skip: Iterable[str] | None, dtypes: Sequence[str]) -> list[str]:
     """Operations that some pattern of `only` fits, and none of `skip`."""
-    only, skip = list(only or ["*"]), list(skip or [])
-    for pattern in (*only, *skip):
-        if not any(fnmatchcase(name, pattern) for name in operations()):
-            raise UnknownOperationError(f"{pattern!r} fits no operation; there are {', '.join(operations())}")
-    return [name for name in operations(dtypes) if _fits(name, only) and not _fits(name, skip)]
+    chosen = set[str]().union(*map(_fitting, only or ["*"])).difference(*map(_fitting, skip or []))
+    return [name for name in operations(dtypes) if name in chosen]
 
 
-def _fits(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+def _fitting(pattern: str) -> list[str]:
+    names = fnmatch.filter(operations(), pattern)
+    if not names:
+        raise UnknownOperationError(f"{pattern!r} fits no operation; there are {', '.join(operations())}")
+    return names
 
 
-def _within(seconds: float, work: Callable[[], Any], exits_when_stuck: bool) -> Any:
+def _within(seconds: float, work: Callable[[], Sequence[Any]], exits_when_stuck: bool) -> Sequence[Any]:
     """What `work` returns or raises, in a thread that is left to itself when it takes longer."""
-    outcome: dict[str, Any] = {}
+    outcome: Future[Sequence[Any]] = Future()
 
     def run() -> None:
         try:
-            outcome["result"] = work()
+            outcome.set_result(work())
         except BaseException as error:
-            outcome["error"] = error
+            outcome.set_exception(error)
 
-    thread = threading.Thread(target=run, daemon=True)
     if exits_when_stuck:
         faulthandler.dump_traceback_later(2 * seconds, exit=True, file=sys.__stderr__ or 2)
-    thread.start()
-    thread.join(seconds)
+    threading.Thread(target=run, daemon=True).start()
+    is_done = bool(wait([outcome], seconds).done)
     faulthandler.cancel_dump_traceback_later()
-    if "error" in outcome:
-        raise outcome["error"]
-    if "result" not in outcome:
-        raise TimeoutError(f"no result within the time limit of {seconds:g} s")
-    return outcome["result"]
+    if not is_done:
+        raise OverdueError(seconds)
+    return outcome.result()
 
 
 def load_module(name: str) -> ModuleType:

@@ -1,4 +1,8 @@
-"""A file of known answers, read and checked."""
+"""A file of known answers: one random model, every number of it made by the official code.
+
+Names of arrays are those of the official code: `coarse_meta` is our `coarse`, `fine_meta` our `fine`, `linear_weight` our
+`bias` and `gate` our `bridge_weight`; `traj` is eight training steps.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,66 @@ import operator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from ..spec import Float64Array, IntArray, Settings, Triples
+from ..spec import Settings
 from .calls import as_triples
-from .layout import INPUTS, OUTPUTS, SPARSE_PARTS, STAGES, stored_names
 
 AnyArray: TypeAlias = npt.NDArray[Any]
 
+STAGES = ("coarse", "fine")
+OUR_NAMES = {"coarse": "coarse_meta", "fine": "fine_meta", "bias": "linear_weight"}
+OUR_NAMES |= {f"{stage}_assignment": f"{stage}_assignment" for stage in STAGES}
+SPARSE_PARTS = {"row": ("int", "E"), "col": ("int", "E"), "val": ("float", "E"), "shape": ("int", "2")}
+"""Kind and shape of the parts of a sparse array of E entries."""
+_FORMS = {
+    "int P": "interactions.user interactions.item",
+    "int Q": "eval.test.user eval.test.item",
+    "int K": "eval.ks",
+    "float K": "eval.recall eval.ndcg",
+    "float UI": "eval.scores",
+    "int B3": "triples",
+    "int TS3": ".traj.triples",
+    "float T": ".traj.loss",
+    "float": ".bpr .reg .loss .traj.lr .traj.clip",
+    "int": ".traj.refresh_at",
+    "float CD": ".in.coarse_meta .coarse_out .grad.coarse_meta .traj.coarse_meta fine_init.coarse_meta",
+    "float FD": ".in.fine_meta .fine_out .traj.fine_meta fine.grad.fine_meta fine_init.fine_meta",
+    "float ND": ".ego .entity_out",
+    "float N1": ".in.linear_weight .grad.linear_weight .traj.linear_weight",
+    "float 1": ".in.linear_bias .grad.linear_bias",
+    "sparse NC": ".in.coarse_assignment .next_coarse_assignment .traj.coarse_assignment fine_init.coarse_assignment",
+    "sparse CF": ".in.fine_assignment fine.next_fine_assignment .traj.fine_assignment fine_init.fine_assignment",
+    "sparse NF": "fine_init.entity_fine_affinity",
+    "sparse NN": "norm_adjacency",
+    "sparse GG": ".expanded_graph",
+    "int F": "fine_init.rows",
+    "int FJ": "fine_init.positions",
+}
+FORMS = {
+    f"{stage}{name}": form
+    for form, names in _FORMS.items()
+    for name in names.split()
+    for stage in (STAGES if name.startswith(".") else ("",))
+}
+"""Every array beside `config`: kind and shape. U, I, N, C, F, D as everywhere; G = N + C + F nodes, J SparsePCA components; T steps
+of S triples, P and Q pairs, B triples and K cuts take their size from the first array that has them. Where J is D a file needs no
+positions: they are all columns, in every row. Names with a dot in front are those of either stage."""
+REPEATED = {
+    "coarse.traj.fine_meta": "coarse.in.fine_meta",  # nothing in this stage reads the fine table
+    "coarse.traj.fine_assignment": "coarse.in.fine_assignment",
+    "fine_init.coarse_meta": "coarse.traj.coarse_meta",  # the fine stage starts where the coarse steps ended
+    "fine_init.coarse_assignment": "coarse.traj.coarse_assignment",
+    "fine.traj.coarse_meta": "fine.in.coarse_meta",  # D7
+    "fine.traj.coarse_assignment": "fine.in.coarse_assignment",
+}
+"""Arrays that hold the numbers of another."""
+ZERO = ("coarse.fine_out", "coarse.grad.linear_bias", "fine.grad.linear_bias")
+"""Arrays of zeros: nothing is joined to fine nodes in the coarse stage, and an offset that all scores share cancels in the loss."""
 _SETTINGS = (
     *("n_coarse", "n_fine", "dim", "n_layers", "coarse_per_entity", "fine_per_coarse"),
     *("threshold", "sparse_pca_components"),
@@ -29,19 +81,9 @@ class VectorError(ValueError):
     """A file of known answers that cannot be used: the message names the file and the array."""
 
 
-class Start(NamedTuple):
-    """What a stage starts from: E_c (C, D), E_f (F, D), b (N,), S_c (N, C), S_f (C, F)."""
-
-    coarse: Float64Array
-    fine: Float64Array
-    bias: Float64Array
-    coarse_assignment: sparse.csr_array
-    fine_assignment: sparse.csr_array
-
-
 @dataclass(frozen=True)
 class Vectors:
-    """One file of known answers; all arrays are read-only, so that a module which writes to its input is found out."""
+    """One file of known answers; all arrays are read-only."""
 
     path: Path
     """Where it came from."""
@@ -54,136 +96,122 @@ class Vectors:
     seed: int
     """Seed of the official run."""
     arrays: dict[str, Any]
-    """Every array: float64, int64 or a sparse array in CSR form."""
+    """Every array: float64, int64 or a sparse array in CSR form; without the axes of length 1 of the official code."""
 
     def array(self, key: str) -> AnyArray:
         """The array of this name, a sparse one as a dense one."""
         value = self.arrays[key]
         return np.asarray(value.toarray() if sparse.issparse(value) else value)
 
-    def matrix(self, key: str) -> sparse.csr_array:
-        """The sparse array of this name."""
-        return self.arrays[key]
-
-    def start(self, stage: str) -> Start:
-        """The arrays `*.in.*` of a stage."""
-        coarse, fine, bias = (self.array(f"{stage}.in.{name}") for name in ("coarse_meta", "fine_meta", "linear_weight"))
-        assignments = (self.matrix(f"{stage}.in.{name}_assignment") for name in STAGES)
-        return Start(coarse, fine, bias.ravel(), *assignments)
-
-    def triples(self) -> Triples:
-        """The batch of the recorded losses and gradients."""
-        return as_triples(self.arrays["triples"])
+    def start(self, stage: str) -> dict[str, Any]:
+        """What the functions of the whole model are given when a stage starts, by their names for it."""
+        adjacency, triples = self.arrays["norm_adjacency"], as_triples(self.arrays["triples"])
+        given = {"norm_adjacency": adjacency, "n_users": self.n_users, "settings": self.settings, "triples": triples}
+        return given | {ours: self.arrays[f"{stage}.in.{theirs}"] for ours, theirs in OUR_NAMES.items()}
 
     def pairs(self, name: str) -> sparse.csr_array:
         """User-item pairs as a pattern (U, I)."""
         users, items = self.arrays[f"{name}.user"], self.arrays[f"{name}.item"]
         return sparse.csr_array((np.ones(users.size), (users, items)), shape=(self.n_users, self.n_items))
 
-    def positions(self) -> IntArray:
-        """Columns (F, J) into which the scores of the fine rows go: all of them where the file says nothing."""
-        every_column = np.tile(np.arange(self.settings.dim), (self.settings.n_fine, 1))
-        return np.asarray(self.arrays.get("fine_init.positions", every_column))
-
 
 def read_vectors(path: str | PathLike[str]) -> Vectors:
-    """Read one file and check that it holds every array of `INPUTS` and `OUTPUTS` and nothing else.
+    """Read one file and check that it holds every array of `FORMS` and nothing else.
 
-    Shapes: as the two tables say, and alike wherever two arrays share a letter.
+    Shapes: as `FORMS` says, and alike wherever two arrays share a letter.
     Errors: VectorError for a file that is unreadable or damaged, an array that is missing, unknown, of another kind or
-    shape or not finite, and for a sparse array with an index out of range or an entry stored twice.
+    shape or not finite, for a sparse array with an index out of range or an entry stored twice, and for an array of `REPEATED` or
+    `ZERO` that holds other numbers.
     Source: the README beside the files.
     """
     path = Path(path)
-    stored = _load(path)
-    settings, n_users, n_items, seed = _read_config(path, stored)
+    try:
+        # Opened here, because np.load leaves a damaged file open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            stored = dict(file)
+    except Exception as error:  # zipfile, zlib and NumPy have no common one
+        raise VectorError(f"{path}: not a readable .npz file: {error}") from error
+    try:
+        return _vectors(path, stored)
+    except ValueError as error:  # of this page, of settings and of SciPy
+        raise VectorError(f"{path}: {error}") from error
+
+
+def _vectors(path: Path, stored: dict[str, AnyArray]) -> Vectors:
+    settings, n_users, n_items, seed = _read_config(stored)
     n_entities, n_components = n_users + n_items, min(settings.sparse_pca_components, settings.dim)
     sizes = {"1": 1, "3": 3, "U": n_users, "I": n_items, "N": n_entities, "J": n_components}
     sizes |= {"C": settings.n_coarse, "F": settings.n_fine, "D": settings.dim}
     sizes["G"] = n_entities + settings.n_coarse + settings.n_fine
-    forms = INPUTS | OUTPUTS
     if n_components == settings.dim:
-        del forms["fine_init.positions"]
-    _require_names(path, set(stored), stored_names(forms) | {"config"})
-
+        stored = {"fine_init.positions": np.tile(np.arange(settings.dim), (settings.n_fine, 1)), **stored}
+    names = stored_names() | {"config"}
+    for found, problem in ((names - set(stored), "missing"), (set(stored) - names, "unknown, nothing would check it")):
+        if found:
+            raise ValueError(f"{', '.join(sorted(found))}: {problem}")
     arrays: dict[str, Any] = {}
-    for key, form in forms.items():
+    for key, form in FORMS.items():
         kind, _, letters = form.partition(" ")
-        place = f"{path}: {key}"
-        if kind == "sparse":
-            arrays[key] = _sparse(place, [stored[f"{key}.{part}"] for part in SPARSE_PARTS], (sizes[letters[0]], sizes[letters[1]]))
-        else:
-            arrays[key] = _numbers(place, stored[key], kind)
-            _require_letters(place, arrays[key].shape, letters, sizes)
-    return Vectors(path, settings, n_users, n_items, seed, arrays)
+        arrays[key] = _sparse(key, stored, letters, sizes) if kind == "sparse" else _numbers(key, stored[key], kind, letters, sizes)
+    vectors = Vectors(path, settings, n_users, n_items, seed, arrays)
+    for key, other in REPEATED.items():
+        if not np.array_equal(vectors.array(key), vectors.array(other)):
+            raise ValueError(f"{other}, {key}: must hold the same numbers")
+    for key in ZERO:
+        if arrays[key].any():
+            raise ValueError(f"{key}: must hold zeros")
+    return vectors
 
 
-def _load(path: Path) -> dict[str, AnyArray]:
-    try:
-        # Opened here, because np.load leaves a damaged file open.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return dict(file)
-    except Exception as error:  # zipfile, zlib and NumPy have no common one
-        raise VectorError(f"{path}: not a readable .npz file: {error}") from error
+def stored_names() -> set[str]:
+    """Names under which a file holds the arrays: a sparse one has four parts."""
+    return {f"{key}.{part}" if form.startswith("sparse") else key for key, form in FORMS.items() for part in SPARSE_PARTS}
 
 
-def _read_config(path: Path, stored: dict[str, AnyArray]) -> tuple[Settings, int, int, int]:
+def _read_config(stored: dict[str, AnyArray]) -> tuple[Settings, int, int, int]:
     """(settings, n_users, n_items, seed)."""
     if "config" not in stored:
-        raise VectorError(f"{path}: config: missing")
+        raise ValueError("config: missing")
     try:
         config = json.loads(str(stored["config"]))
         named = {name: config[name] for name in _SETTINGS}
         settings = Settings(**named, bridge_weight=config["gate"], l2_weight=config["l2"])
         n_users, n_items, seed = (operator.index(config[name]) for name in ("n_users", "n_items", "seed"))
         return settings, n_users, n_items, seed
-    except KeyError as error:
-        raise VectorError(f"{path}: config: no value for {error}") from error
-    except (TypeError, ValueError) as error:
-        raise VectorError(f"{path}: config: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"config: {f'no value for {error}' if isinstance(error, KeyError) else error}") from error
 
 
-def _require_names(path: Path, names: set[str], expected: set[str]) -> None:
-    for found, problem in ((expected - names, "missing"), (names - expected, "unknown, nothing would check it")):
-        if found:
-            raise VectorError(f"{path}: {', '.join(sorted(found))}: {problem}")
-
-
-def _require_letters(place: str, shape: tuple[int, ...], letters: str, sizes: dict[str, int]) -> None:
-    """Raise VectorError unless `shape` is that of the letters; a letter that has no size yet takes it from here."""
-    expected = tuple(sizes.setdefault(letter, size) for letter, size in zip(letters, shape, strict=False))
-    if len(shape) != len(letters) or shape != expected:
-        known = ", ".join(f"{letter} = {sizes[letter]}" for letter in letters if letter in sizes)
-        raise VectorError(f"{place}: must have shape ({', '.join(letters)}) with {known or 'no axis'}, got {shape}")
-
-
-def _numbers(place: str, array: AnyArray, kind: str) -> AnyArray:
-    """The array as read-only int64, or as it is when it is float64 and finite."""
+def _numbers(place: str, array: AnyArray, kind: str, letters: str, sizes: dict[str, int]) -> AnyArray:
+    """The array as read-only int64 or float64, checked; a letter that has no size yet takes it from here."""
     if not (array.dtype == np.float64 if kind == "float" else array.dtype.kind == "i"):
-        raise VectorError(f"{place}: must be of kind {kind}, got {array.dtype}")
+        raise ValueError(f"{place}: must be of kind {kind}, got {array.dtype}")
     if not np.isfinite(array).all():
-        raise VectorError(f"{place}: must be finite, got {array[~np.isfinite(array)][0]}")
+        raise ValueError(f"{place}: must be finite, got {array[~np.isfinite(array)][0]}")
+    expected = tuple(sizes.setdefault(letter, size) for letter, size in zip(letters, array.shape, strict=False))
+    if array.ndim != len(letters) or array.shape != expected:
+        known = ", ".join(f"{letter} = {sizes[letter]}" for letter in letters if letter in sizes)
+        raise ValueError(f"{place}: must have shape ({', '.join(letters)}) with {known or 'no axis'}, got {array.shape}")
     array = array.astype(np.float64 if kind == "float" else np.int64)
+    array = array.reshape([sizes[letter] for letter in letters if letter != "1"])
     array.flags.writeable = False
     return array
 
 
-def _sparse(place: str, parts: list[AnyArray], shape: tuple[int, int]) -> sparse.csr_array:
-    kinds = ("int", "int", "float", "int")
+def _sparse(key: str, stored: dict[str, AnyArray], letters: str, sizes: dict[str, int]) -> sparse.csr_array:
+    shape, own = [sizes[letter] for letter in letters], {"2": 2}
     row, col, val, given = (
-        _numbers(f"{place}.{part}", array, kind) for part, array, kind in zip(SPARSE_PARTS, parts, kinds, strict=True)
+        _numbers(f"{key}.{part}", stored[f"{key}.{part}"], kind, lengths, own) for part, (kind, lengths) in SPARSE_PARTS.items()
     )
-    if given.tolist() != list(shape):
-        raise VectorError(f"{place}.shape: must be {list(shape)}, got {given.tolist()}")
-    if not row.ndim == col.ndim == val.ndim == 1 or not row.size == col.size == val.size:
-        raise VectorError(f"{place}: .row, .col and .val must be lists of one length, got {row.shape}, {col.shape}, {val.shape}")
+    if given.tolist() != shape:
+        raise ValueError(f"{key}.shape: must be {shape}, got {given.tolist()}")
     for part, indices, size in (("row", row, shape[0]), ("col", col, shape[1])):
-        outside = (indices < 0) | (indices >= size)
-        if outside.any():
-            raise VectorError(f"{place}.{part}: must be in [0, {size}), got {indices[outside][0]}")
+        outside = indices[(indices < 0) | (indices >= size)]
+        if outside.size:
+            raise ValueError(f"{key}.{part}: must be in [0, {size}), got {outside[0]}")
     matrix = sparse.csr_array((val, (row, col)), shape=shape)
     if matrix.nnz != val.size:
-        raise VectorError(f"{place}: {val.size - matrix.nnz} entries are stored twice")
+        raise ValueError(f"{key}: {val.size - matrix.nnz} entries are stored twice")
     for array in (matrix.data, matrix.indices, matrix.indptr):
         array.flags.writeable = False
     return matrix

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 from scipy import sparse
 
 from c2f_ref import spec
-from c2f_ref.conformance import Case, cases, operations
-from c2f_ref.conformance.calls import PROGRAMS, call, needs
+from c2f_ref.conformance import Case, cases, check, operations
+from c2f_ref.conformance.calls import PROGRAMS, call
 from c2f_ref.conformance.cases import COMPARATORS, DATA, assemble, flatten
 from c2f_ref.conformance.comparators import judge
 
@@ -45,10 +46,13 @@ def test_every_public_function_and_ten_steps_of_each_stage_have_cases() -> None:
         assert 0 < case.inputs["refresh_at"] < 9
 
 
-def test_every_name_that_an_operation_needs_is_a_function_of_the_specification() -> None:
-    for operation in operations():
-        assert set(needs(operation)) <= public_functions()
+def test_the_name_that_an_operation_asks_for_first_is_its_own_or_that_of_a_plan() -> None:
+    report = check(SimpleNamespace())
     assert set(PROGRAMS) <= set(operations())
+    assert all(result.verdict == "missing" for result in report.results)
+    asked = {result.operation: str(result.failure).removeprefix("there is no ") for result in report.results}
+    plans = {"coarse_steps": "prepare_coarse", "fine_steps": "prepare_fine"}
+    assert asked == {operation: plans.get(operation, operation) for operation in operations()}
 
 
 def test_only_what_is_drawn_is_judged_by_its_properties_and_the_rest_by_numbers() -> None:

@@ -107,8 +107,6 @@ def test_a_paragraph_of_another_form_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("mutant", "reason"),
     [
-        (DOUBLED._replace(operation="composed"), "has no such function"),
-        (DOUBLED._replace(function="composed"), "has no function composed"),
         (DOUBLED._replace(edits=(("assignment @ tables", ""),)), "found 0 times"),
         (DOUBLED._replace(edits=(("assignment", ""),)), "expected to find once, found [3-9] times"),
     ],
