@@ -1,8 +1,8 @@
 """`c2f_ref.spec` for speed: the same names and parameters, float32 or float64.
 
 Read in this order: `compile` (one policy), `kernels` (loops over plain arrays), `blocks` (work that threads share), `plan` (what is
-kept, and in which order), `graph`, `primitives`, `assignment`, `sampling`, `optimise`, `ranking` (functions of the specification by
-name), `batch` (what a step reads, and its loss), `model` (the contract, fused and on a plan). Every other name is the
+kept, and in which order), `batch` (what a step reads, and its loss), `graph`, `primitives`, `assignment`, `sampling`, `optimise`,
+`ranking` (functions of the specification by name), `model` (the contract, fused and on a plan). Every other name is the
 specification's own: it is not worth compiling, or fast enough as it stands.
 """
 
@@ -13,14 +13,7 @@ from typing import Any
 from .. import spec
 from .assignment import keep_top, refresh_coarse, refresh_fine, top_columns
 from .graph import expand_coarse, expand_fine
-from .model import (
-    coarse_loss_and_grad,
-    embed_coarse,
-    embed_fine,
-    fine_loss_and_grad,
-    prepare_coarse,
-    prepare_fine,
-)
+from .model import coarse_loss_and_grad, embed_coarse, embed_fine, fine_loss_and_grad, prepare_coarse, prepare_fine
 from .optimise import adam_step
 from .plan import CoarsePlan, FinePlan
 from .primitives import (

@@ -5,66 +5,74 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+from scipy import sparse
 
 from ..spec import IntArray, Triples
 from ..spec.notation import item_rows, require_batch, require_finite
 from .compile import ask_for_row, kernel, span
 from .kernels import AHEAD
-from .plan import CoarsePlan, FinePlan, FloatArray, work_table
+from .plan import FloatArray, Plan
 
 
 class Batch(NamedTuple):
-    """A batch on the rows that it reads: their numbers in the plan (R,), how often each occurs (R,), and the triples in `rows`.
+    """A batch on the rows that it reads: their numbers in the plan (R,), ascending, and the triples in `rows`.
 
-    `slots` (n,) is where a node stands in `rows`, -1 for one that does not.
+    `slots` (n,) is where a node stands in `rows`, -1 for one that does not. Row r stands in the triples at
+    `places[indptr[r] : indptr[r + 1]]`, ascending: t as the user of triple t, B + t as its positive, 2 B + t as its negative.
     """
 
     rows: IntArray
     slots: IntArray
-    counts: IntArray
-    users: IntArray
-    positives: IntArray
-    negatives: IntArray
+    indptr: IntArray
+    places: IntArray
+    triples: Triples
 
 
-def batch_of(plan: CoarsePlan | FinePlan, bias: FloatArray, triples: Triples) -> Batch:
+def batch_of(plan: Plan, bias: FloatArray, triples: Triples) -> Batch:
     """The batch in the plan's order, after the checks of the specification."""
     place, n_users = plan.where.place, plan.n_users
     require_batch(place.size, n_users, bias, triples)
     entities = triples.users, item_rows(n_users, triples.positives), item_rows(n_users, triples.negatives)
-    own = [place[part] for part in entities]
-    occurrences = np.bincount(np.concatenate(own), minlength=plan.graph.n_rows)
-    rows = np.flatnonzero(occurrences)
-    slots = np.full(plan.graph.n_rows, -1, dtype=np.int64)
+    nodes = place[np.concatenate(entities, dtype=np.int64)]
+    standing = places_by_row(nodes, np.ones(nodes.size, dtype=bool), plan.graph.shape[0])
+    counts = np.diff(standing.indptr)
+    rows = np.flatnonzero(counts)
+    slots = np.full(counts.size, -1)
     slots[rows] = np.arange(rows.size)
-    return Batch(rows, slots, occurrences[rows], *(slots[part] for part in own))
+    indptr = np.concatenate([[0], np.cumsum(counts[rows])])
+    return Batch(rows, slots, indptr, standing.indices, Triples(*np.split(slots[nodes], 3)))
+
+
+def places_by_row(rows: IntArray, values: npt.NDArray[Any], n_rows: int) -> sparse.csr_array:
+    """Where every row stands in `rows` (P,): (n_rows, P) with values[p] at (rows[p], p), the places of a row ascending."""
+    indices, indptr = rows.astype(np.int32), np.arange(rows.size + 1, dtype=np.int32)
+    return sparse.csc_array((values, indices, indptr), shape=(n_rows, rows.size)).tocsr()
 
 
 def pairs_loss_and_grad(
-    plan: CoarsePlan | FinePlan, batch: Batch, entities: FloatArray, ego: FloatArray, bias: FloatArray
+    plan: Plan, batch: Batch, entities: FloatArray, ego: FloatArray, bias: FloatArray
 ) -> tuple[float, FloatArray, FloatArray]:
     """Loss of the batch: (loss, gradient in its propagated rows, gradient in the bias).
 
     `entities` and their gradient are compact; `bias` and its gradient are in the caller's order.
     """
     n_rows, dtype = batch.rows.size, entities.dtype
-    n_triples = max(batch.users.size, 1)
+    n_triples = max(batch.triples.users.size, 1)
     named = plan.where.order[batch.rows]
-    triples = batch.users, batch.positives, batch.negatives
-    differences = np.empty(batch.users.size, dtype=dtype)
-    pair_differences(entities, bias[named].astype(dtype), *triples, differences)
+    differences = np.empty(batch.triples.users.size, dtype=dtype)
+    pair_differences(entities, bias[named].astype(dtype), *batch.triples, differences)
     losses = np.logaddexp(0, differences)
     slopes = (np.exp(differences - losses) / dtype.type(n_triples)).astype(dtype)
-    indptr, places = places_by_row(*triples, n_rows)
-    grad = work_table(plan, "grad")[:n_rows]
+    grad = plan.work_table("grad")[:n_rows]
     grad_of_rows = np.empty(n_rows, dtype=dtype)
-    pull_back_pairs(entities, *triples, slopes, indptr, places, grad, grad_of_rows)
+    pull_back_pairs(entities, *batch.triples, slopes, batch.indptr, batch.places, grad, grad_of_rows)
     grad_bias = np.zeros(bias.size, dtype=dtype)
     grad_bias[named] = grad_of_rows
 
     squares = np.empty(n_rows, dtype=dtype)
     squared_rows(batch.rows, ego, squares)
-    penalty = plan.settings.l2_weight / n_triples * float((batch.counts * squares.astype(np.float64)).sum())
+    penalty = plan.settings.l2_weight / n_triples * float((np.diff(batch.indptr) * squares.astype(np.float64)).sum())
     loss = float(losses.sum(dtype=np.float64) / n_triples) + penalty
     require_finite("loss", loss)
     return loss, grad, grad_bias
@@ -84,31 +92,6 @@ def pair_differences(entities: Any, bias: Any, users: Any, positives: Any, negat
         for d in range(entities.shape[1]):
             total += entities[u, d] * (entities[j, d] - entities[i, d])
         out[t] = total
-
-
-@kernel()
-def places_by_row(users: Any, positives: Any, negatives: Any, n_rows: int) -> tuple[Any, Any]:
-    """Where every row stands in the triples: (indptr (n_rows + 1,), places (3 B,)); place t, B + t or 2 B + t, ascending."""
-    n_triples = users.size
-    indptr = np.zeros(n_rows + 1, dtype=np.int64)
-    for t in range(n_triples):
-        indptr[users[t] + 1] += 1
-        indptr[positives[t] + 1] += 1
-        indptr[negatives[t] + 1] += 1
-    for row in range(n_rows):
-        indptr[row + 1] += indptr[row]
-    free = indptr[:-1].copy()
-    places = np.empty(3 * n_triples, dtype=np.int64)
-    for t in range(n_triples):
-        places[free[users[t]]] = t
-        free[users[t]] += 1
-    for t in range(n_triples):
-        places[free[positives[t]]] = n_triples + t
-        free[positives[t]] += 1
-    for t in range(n_triples):
-        places[free[negatives[t]]] = 2 * n_triples + t
-        free[negatives[t]] += 1
-    return indptr, places
 
 
 @kernel(parallel=True)

@@ -20,12 +20,6 @@ def over_blocks(
     changes no bit. `work` writes to rows of its block only and calls no kernel that is parallel itself.
     """
     blocks = [slice(start, min(start + rows_per_block, n_rows)) for start in range(0, n_rows, rows_per_block)]
-    n_threads = min(threads.count(), len(blocks))
-    with threads.one_blas_thread():
-        if n_threads < 2:
-            for block in blocks:
-                gather(work(block))
-            return
-        with ThreadPoolExecutor(n_threads) as pool:
-            for result in pool.map(work, blocks):
-                gather(result)
+    with threads.one_blas_thread(), ThreadPoolExecutor(threads.count()) as pool:
+        for result in pool.map(work, blocks):
+            gather(result)

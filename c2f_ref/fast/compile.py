@@ -24,11 +24,8 @@ def kernel(*, parallel: bool = False, nogil: bool = False) -> Callable[[Function
 
     Edge: NUMBA_DISABLE_JIT=1 leaves it as it is, plain Python; NUMBA_BOUNDSCHECK=1 adds the checks.
     """
-
-    def compiled(function: Function) -> Function:
-        return cast(Function, numba.njit(parallel=parallel, nogil=nogil, cache=True, error_model="numpy")(function))
-
-    return compiled
+    compiled = numba.njit(parallel=parallel, nogil=nogil, cache=True, error_model="numpy")
+    return cast(Callable[[Function], Function], compiled)
 
 
 @intrinsic

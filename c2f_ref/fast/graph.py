@@ -14,20 +14,13 @@ from .compile import kernel
 
 def expand_coarse(norm_adjacency: sparse.csr_array, coarse_assignment: sparse.csr_array) -> sparse.csr_array:
     """As `c2f_ref.spec.expand_coarse`: float64 whatever the adjacency is, a place stored twice is summed."""
-    return _expand(norm_adjacency, coarse_assignment, sparse.csr_array((coarse_assignment.shape[1], 0)))
+    return expand_fine(norm_adjacency, coarse_assignment, sparse.csr_array((coarse_assignment.shape[1], 0)))
 
 
 def expand_fine(
     norm_adjacency: sparse.csr_array, coarse_assignment: sparse.csr_array, fine_assignment: sparse.csr_array
 ) -> sparse.csr_array:
-    """As `c2f_ref.spec.expand_fine`, and as `expand_coarse`."""
-    return _expand(norm_adjacency, coarse_assignment, fine_assignment)
-
-
-def _expand(
-    norm_adjacency: sparse.csr_array, coarse_assignment: sparse.csr_array, fine_assignment: sparse.csr_array
-) -> sparse.csr_array:
-    """normalise([[A, S_c, 0], [S_c^T, 0, S_f], [0, S_f^T, 0]]); without fine rows the last row and column are empty."""
+    """As `c2f_ref.spec.expand_fine`, and as `expand_coarse`; without fine rows the last row and column of blocks are empty."""
     (n_entities, n_coarse), n_fine = coarse_assignment.shape, fine_assignment.shape[1]
     require_shape("norm_adjacency", norm_adjacency, (n_entities, n_entities))
     require_shape("fine_assignment", fine_assignment, (n_coarse, n_fine))
@@ -55,7 +48,7 @@ def _expand(
     data, indices = np.empty(n_stored), np.empty(n_stored, dtype=np.int32 if n_stored <= np.iinfo(np.int32).max else np.int64)
     free = indptr[:-1].copy()
     for block, row, column in blocks:
-        _put_block(block.data, block.indices, block.indptr, row, column, degrees, free, data, indices)
+        _put_block((block.data, block.indices, block.indptr), row, column, degrees, free, data, indices)
     return sparse.csr_array((data, indices, indptr.astype(indices.dtype)), shape=(n_nodes, n_nodes))
 
 
@@ -70,13 +63,12 @@ def _canonical(name: str, matrix: sparse.csr_array) -> sparse.csr_array:
 
 
 @kernel()
-def _put_block(
-    data: Any, indices: Any, indptr: Any, row: int, column: int, degrees: Any, free: Any, out: Any, out_columns: Any
-) -> None:
+def _put_block(matrix: Any, row: int, column: int, degrees: Any, free: Any, out: Any, out_columns: Any) -> None:
     """Rescale the entries of a matrix whose first one is (row, column) into the free places of their rows, which move on.
 
     A_ij / sqrt(d_i d_j) where the product is above 0, else 0
     """
+    data, indices, indptr = matrix
     for r in range(indptr.size - 1):
         start, n, to = indptr[r], indptr[r + 1] - indptr[r], free[row + r]
         values, columns, scaled = data[start : start + n], indices[start : start + n], out[to : to + n]

@@ -1,4 +1,4 @@
-"""Compiled loops over plain arrays. A sparse matrix is (data, indices, indptr), SciPy's order; indices are int32 or int64.
+"""Compiled loops over plain arrays. A sparse matrix is (data, indices, indptr), SciPy's order, indices int32 and indptr int64.
 
 Rows are the unit of work: one thread sums a row, entry by entry in stored order, into the row itself. Four entries are taken
 in one pass over the row, which is read and written a quarter as often, and rows that will be needed are asked for early: what
@@ -41,50 +41,33 @@ def add_row(data: Any, indices: Any, start: int, stop: int, dense: Any, target: 
             target[d] += a * x[d]
 
 
-def _add_product(blocks: Any, data: Any, indices: Any, indptr: Any, dense: Any, out: Any) -> None:
-    """out[r] += sum over stored entries (r, c) of data * dense[c]."""
-    for block in span(blocks.size - 1):
-        for row in range(blocks[block], blocks[block + 1]):
-            add_row(data, indices, indptr[row], indptr[row + 1], dense, out[row])
+@kernel()
+def step_of_rows(start: int, stop: int, matrix: Any, rows: Any, slots: Any, first: Any, total: Any, divisor: Any, out: Any) -> None:
+    """One turn of Horner's rule for rows [start, stop) of `out`: out[r] = (first[slots[r]] + (G total)[rows[r]]) / divisor.
 
-
-add_product, add_small_product = kernel(parallel=True)(_add_product), kernel()(_add_product)
-
-
-@kernel(parallel=True)
-def put_product(blocks: Any, data: Any, indices: Any, indptr: Any, dense: Any, out: Any) -> None:
-    """out[r] = sum over stored entries (r, c) of data * dense[c]."""
-    for block in span(blocks.size - 1):
-        for row in range(blocks[block], blocks[block + 1]):
-            out[row] = 0
-            add_row(data, indices, indptr[row], indptr[row + 1], dense, out[row])
-
-
-@kernel(parallel=True)
-def horner_step(blocks: Any, data: Any, indices: Any, indptr: Any, slots: Any, first: Any, total: Any, out: Any) -> None:
-    """One turn of Horner's rule: out[r] = first[slots[r]] + (G total)[r], without the first term where the slot is -1."""
-    for block in span(blocks.size - 1):
-        for row in range(blocks[block], blocks[block + 1]):
-            start_row(slots[row], first, out[row])
-            add_row(data, indices, indptr[row], indptr[row + 1], total, out[row])
-
-
-@kernel(parallel=True)
-def step_of_rows(
-    blocks: Any, rows: Any, data: Any, indices: Any, indptr: Any, slots: Any, first: Any, total: Any, divisor: Any, out: Any
-) -> None:
-    """As `horner_step`, for some rows alone: out[r] = (first[slots[r]] + (G total)[rows[r]]) / divisor; blocks cut `out`."""
-    for block in span(blocks.size - 1):
-        for r in range(blocks[block], blocks[block + 1]):
+    Edge: without the first term where the slot is -1; where `slots` is None, it is what `out` holds.
+    """
+    data, indices, indptr = matrix
+    for r in range(start, stop):
+        if slots is not None:
             start_row(slots[r], first, out[r])
-            add_row(data, indices, indptr[rows[r]], indptr[rows[r] + 1], total, out[r])
+        add_row(data, indices, indptr[rows[r]], indptr[rows[r] + 1], total, out[r])
+        if divisor != 1:
             for d in range(out.shape[1]):
                 out[r, d] /= divisor
 
 
 @kernel(parallel=True)
-def first_step_back(blocks: Any, data: Any, indices: Any, indptr: Any, slots: Any, grad: Any, out: Any) -> None:
+def step(blocks: Any, matrix: Any, rows: Any, slots: Any, first: Any, total: Any, divisor: Any, out: Any) -> None:
+    """As `step_of_rows` for all rows; `blocks` cut `out`."""
+    for block in span(blocks.size - 1):
+        step_of_rows(blocks[block], blocks[block + 1], matrix, rows, slots, first, total, divisor, out)
+
+
+@kernel(parallel=True)
+def first_step_back(blocks: Any, matrix: Any, slots: Any, grad: Any, out: Any) -> None:
     """The first turn backwards, out = grad + G grad: only entries whose column is in the batch count."""
+    data, indices, indptr = matrix
     for block in span(blocks.size - 1):
         longest = 0
         for row in range(blocks[block], blocks[block + 1]):
@@ -103,38 +86,27 @@ def first_step_back(blocks: Any, data: Any, indices: Any, indptr: Any, slots: An
 
 @kernel(parallel=True)
 def last_step_back(
-    blocks: Any,
-    data: Any,
-    indices: Any,
-    indptr: Any,
-    slots: Any,
-    grad: Any,
-    total: Any,
-    divisor: Any,
-    ego: Any,
-    counts: Any,
-    weight: Any,
-    out: Any,
+    blocks: Any, matrix: Any, slots: Any, grad: Any, total: Any, divisor: Any, ego: Any, penalties: Any, out: Any
 ) -> None:
     """The last turn backwards, and for entities, the first rows, what their ego rows add and what tanh is taken of.
 
-    out = (grad + G total) / divisor,  out[:N] = (out[:N] + weight count ego) (1 - ego^2)
+    out = (grad + G total) / divisor,  out[:N] = (out[:N] + penalty ego) (1 - ego^2)
 
-    Counts are compact like `grad`: how often a row is in the batch.
+    Penalties are compact like `grad`; a row that is not in the batch has none.
     """
+    data, indices, indptr = matrix
     for block in span(blocks.size - 1):
         for row in range(blocks[block], blocks[block + 1]):
             target = out[row]
             start_row(slots[row], grad, target)
             add_row(data, indices, indptr[row], indptr[row + 1], total, target)
+            for d in range(target.size):
+                target[d] /= divisor
             if row < ego.shape[0]:
-                penalty = weight * (counts[slots[row]] if slots[row] >= 0 else 0)
+                penalty = penalties[slots[row]] if slots[row] >= 0 else 0.0
                 for d in range(target.size):
                     x = ego[row, d]
-                    target[d] = (target[d] / divisor + penalty * x) * (1 - x * x)
-            else:
-                for d in range(target.size):
-                    target[d] /= divisor
+                    target[d] = (target[d] + penalty * x) * (1 - x * x)
 
 
 @kernel(parallel=True)
@@ -170,14 +142,6 @@ def top_of_rows(values: Any, k: int, columns: Any) -> None:
                 best[place] = value
                 where[place] = column
         columns[row] = where
-
-
-@kernel(nogil=True)
-def mask_rows(values: Any, rows: Any, indices: Any, indptr: Any) -> None:
-    """values[b, c] = -inf for every stored column c of row rows[b]."""
-    for b in range(rows.size):
-        for p in range(indptr[rows[b]], indptr[rows[b] + 1]):
-            values[b, indices[p]] = -np.inf
 
 
 def balanced_blocks(counts: Any, n_blocks: int = 256) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy import sparse
 
@@ -11,8 +13,8 @@ from ..spec.notation import require_shape, require_sizes, require_table
 from . import kernels
 from .batch import Batch, batch_of, pairs_loss_and_grad
 from .graph import expand_coarse, expand_fine
-from .plan import CoarsePlan, FinePlan, FloatArray, Matrix, Workspace, locality, renumbered, work_table
-from .primitives import sharpen, soft_threshold, soft_threshold_vjp, unsharpen
+from .plan import CoarsePlan, FinePlan, FloatArray, Matrix, Plan, Workspace, locality
+from .primitives import soft_threshold, soft_threshold_vjp
 
 
 def prepare_coarse(
@@ -20,22 +22,21 @@ def prepare_coarse(
     coarse_assignment: sparse.csr_array,
     n_users: int,
     settings: Settings,
-    previous: CoarsePlan | FinePlan | None = None,
+    previous: Plan | None = None,
 ) -> CoarsePlan:
     """As `c2f_ref.spec.prepare_coarse`; numbers are of the adjacency's type."""
     require_sizes(norm_adjacency, coarse_assignment, n_users, settings)
-    where = locality(norm_adjacency, n_users, previous.where if previous else None)
-    own = renumbered(coarse_assignment, where.order)
-    dtype = norm_adjacency.dtype
-    graph = Matrix.of(expand_coarse(where.norm_adjacency, own), dtype)
-    return CoarsePlan(graph, Matrix.of(own, dtype), Matrix.of(own.T, dtype), where, _workspace(previous), n_users, settings)
+    where, dtype = locality(norm_adjacency, n_users, previous), norm_adjacency.dtype
+    own = sparse.csr_array(coarse_assignment)[where.order]
+    graph = _layer_graph(expand_coarse(where.norm_adjacency, own), settings, dtype)
+    return CoarsePlan(graph, Matrix(own, dtype), where, previous.work if previous else Workspace(), n_users, settings)
 
 
 def embed_coarse(plan: CoarsePlan, coarse: FloatArray) -> tuple[FloatArray, FloatArray]:
     """As `c2f_ref.spec.embed_coarse`."""
-    require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
-    propagated, _ = _forward_coarse(plan, _own_type(plan, coarse), np.arange(plan.graph.n_rows))
-    h, c = _handed_out(plan, propagated)
+    coarse = _table(plan, "coarse", coarse)
+    propagated, _ = _forward_coarse(plan, coarse, np.arange(plan.graph.shape[0]))
+    h, c, _ = _handed_out(plan, propagated)
     return h, c
 
 
@@ -44,20 +45,19 @@ def coarse_loss_and_grad(
 ) -> tuple[float, FloatArray, FloatArray]:
     """As `c2f_ref.spec.coarse_loss_and_grad`."""
     batch = batch_of(plan, bias, triples)
-    require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
-    propagated, ego = _forward_coarse(plan, _own_type(plan, coarse), batch.rows)
+    propagated, ego = _forward_coarse(plan, _table(plan, "coarse", coarse), batch.rows)
     loss, grad, grad_bias = pairs_loss_and_grad(plan, batch, propagated, ego, bias)
-    total, spare = work_table(plan, "total"), work_table(plan, "spare")  # nobody reads `propagated` any more
+    total, spare = plan.work_table("total"), plan.work_table("spare")  # nobody reads `propagated` any more
     # G is symmetric, so that it pulls back by itself.
     if plan.settings.n_layers < 2:
         kernels.put_rows(batch.slots, grad, total)
     else:
-        kernels.first_step_back(*plan.graph.arrays, batch.slots, grad, total)
+        kernels.first_step_back(plan.graph.blocks, plan.graph.arrays, batch.slots, grad, total)
     for _ in range(plan.settings.n_layers - 2):
-        kernels.horner_step(*plan.graph.arrays, batch.slots, grad, total, spare)
+        plan.graph.step(batch.slots, grad, total, spare)
         total, spare = spare, total
-    grad_ego, grad_coarse = _last_step_back(plan, batch, ego, grad, total, spare)
-    return loss, grad_coarse + plan.coarse_transposed.product(grad_ego), grad_bias
+    grad_ego, grad_coarse, _ = _last_step_back(plan, batch, ego, grad, total, spare)
+    return loss, grad_coarse + plan.coarse_assignment.T @ grad_ego, grad_bias
 
 
 def prepare_fine(
@@ -66,32 +66,21 @@ def prepare_fine(
     fine_assignment: sparse.csr_array,
     n_users: int,
     settings: Settings,
-    previous: CoarsePlan | FinePlan | None = None,
+    previous: Plan | None = None,
 ) -> FinePlan:
     """As `c2f_ref.spec.prepare_fine`; numbers are of the adjacency's type."""
     require_sizes(norm_adjacency, coarse_assignment, n_users, settings)
     require_shape("fine_assignment", fine_assignment, (settings.n_coarse, settings.n_fine))
-    where = locality(norm_adjacency, n_users, previous.where if previous else None)
-    own = renumbered(coarse_assignment, where.order)
-    dtype = norm_adjacency.dtype
-    return FinePlan(
-        Matrix.of(expand_fine(where.norm_adjacency, own, fine_assignment), dtype),
-        Matrix.of(own, dtype),
-        Matrix.of(own.T, dtype),
-        Matrix.of(fine_assignment, dtype),
-        Matrix.of(fine_assignment.T, dtype),
-        where,
-        _workspace(previous),
-        n_users,
-        settings,
-    )
+    where, dtype = locality(norm_adjacency, n_users, previous), norm_adjacency.dtype
+    own, by_fine = sparse.csr_array(coarse_assignment)[where.order], Matrix(fine_assignment, dtype)
+    graph = _layer_graph(expand_fine(where.norm_adjacency, own, fine_assignment), settings, dtype)
+    return FinePlan(graph, Matrix(own, dtype), where, previous.work if previous else Workspace(), n_users, settings, by_fine)
 
 
 def embed_fine(plan: FinePlan, coarse: FloatArray, fine: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """As `c2f_ref.spec.embed_fine`."""
-    require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
-    require_table("fine", fine, plan.settings.n_fine, plan.settings)
-    propagated, _ = _forward_fine(plan, _own_type(plan, coarse), _own_type(plan, fine), np.arange(plan.where.place.size))
+    coarse, fine = _table(plan, "coarse", coarse), _table(plan, "fine", fine)
+    propagated, _ = _forward_fine(plan, coarse, fine, np.arange(plan.cuts[0]))
     h, c, f = _handed_out(plan, propagated)
     return h, c, f
 
@@ -102,25 +91,28 @@ def fine_loss_and_grad(
     """As `c2f_ref.spec.fine_loss_and_grad`."""
     settings = plan.settings
     batch = batch_of(plan, bias, triples)
-    require_table("coarse", coarse, settings.n_coarse, settings)
-    require_table("fine", fine, settings.n_fine, settings)
-    coarse, fine = _own_type(plan, coarse), _own_type(plan, fine)
+    coarse, fine = _table(plan, "coarse", coarse), _table(plan, "fine", fine)
     propagated, ego = _forward_fine(plan, coarse, fine, batch.rows)
     loss, grad, grad_bias = pairs_loss_and_grad(plan, batch, propagated[: batch.rows.size], ego, bias)
-    total, spare = work_table(plan, "total"), work_table(plan, "spare")  # nobody reads `propagated` any more
+    total, spare = plan.work_table("total"), plan.work_table("spare")  # nobody reads `propagated` any more
     kernels.put_rows(batch.slots, grad, total)
     for layer in range(settings.n_layers):
-        unsharpen(plan.coarse_transposed, plan.fine_transposed, settings.bridge_weight, *np.split(total, _cuts(plan)))
+        _unsharpen(plan, *np.split(total, plan.cuts))
         if layer < settings.n_layers - 1:
-            kernels.horner_step(*plan.graph.arrays, batch.slots, grad, total, spare)
+            plan.graph.step(batch.slots, grad, total, spare)
             total, spare = spare, total
     grad_ego, grad_bridged, grad_nodes = _last_step_back(plan, batch, ego, grad, total, spare)
 
-    grad_thresholded = settings.bridge_weight * plan.fine_transposed.product(grad_bridged)
-    grad_coarse = (1 - settings.bridge_weight) * grad_bridged + plan.coarse_transposed.product(grad_ego)
+    grad_coarse, grad_thresholded = spec.bridge_vjp(plan.fine_assignment, settings.bridge_weight, grad_bridged)
+    grad_coarse = grad_coarse + plan.coarse_assignment.T @ grad_ego
     grad_fine = soft_threshold_vjp(fine, settings.threshold, grad_thresholded)
     grad_fine = grad_fine + spec.fine_embed_vjp(fine, settings.threshold, grad_nodes)
     return loss, grad_coarse, grad_fine, grad_bias
+
+
+def _layer_graph(graph: sparse.csr_array, settings: Settings, dtype: Any) -> Matrix:
+    """What a layer multiplies with: G, and without layers the matrix of zeros, since then nothing is propagated."""
+    return Matrix(graph if settings.n_layers else sparse.csr_array(graph.shape), dtype)
 
 
 def _forward_coarse(plan: CoarsePlan, coarse: FloatArray, rows: IntArray) -> tuple[FloatArray, FloatArray]:
@@ -128,15 +120,15 @@ def _forward_coarse(plan: CoarsePlan, coarse: FloatArray, rows: IntArray) -> tup
 
     H = (X + G (X + G (X + ...))) / (L + 1), the last product for `rows` alone.
     """
-    first, total, spare = _first_layer(plan, coarse, coarse), work_table(plan, "total"), work_table(plan, "spare")
-    n_layers, everywhere = plan.settings.n_layers, np.arange(plan.graph.n_rows)
-    before = first
+    graph, n_layers = plan.graph, plan.settings.n_layers
+    first, total, spare = _first_layer(plan, coarse, coarse), plan.work_table("total"), plan.work_table("spare")
+    before, everywhere = first, np.arange(graph.shape[0])
     for _ in range(n_layers - 1):
-        kernels.horner_step(*plan.graph.arrays, everywhere, first, before, total)
+        graph.step(everywhere, first, before, total)
         before, total, spare = total, spare, total
     out = total[: rows.size]
-    _last_graph(plan).step_of_rows(rows, rows, first, before, n_layers + 1, out)
-    return out, first[: plan.where.order.size]
+    graph.step(rows, first, before, out, rows, n_layers + 1)
+    return out, first[: plan.cuts[0]]
 
 
 def _forward_fine(plan: FinePlan, coarse: FloatArray, fine: FloatArray, rows: IntArray) -> tuple[FloatArray, FloatArray]:
@@ -145,87 +137,80 @@ def _forward_fine(plan: FinePlan, coarse: FloatArray, fine: FloatArray, rows: In
     H = (X + M (X + M (X + ...))) / (L + 1), where M is the product (h, c, f) with G and then
     c' = bridge(c - S_f f, f),  h' = h + S_c (c' - c)
     """
-    settings, n_entities = plan.settings, plan.where.place.size
+    settings, graph, n_entities, weight = plan.settings, plan.graph, plan.cuts[0], plan.settings.bridge_weight
     thresholded = soft_threshold(fine, settings.threshold)
-    bridged = (1 - settings.bridge_weight) * coarse + settings.bridge_weight * plan.fine_assignment.product(thresholded)
-    first, total, spare = (
-        _first_layer(plan, coarse, bridged, np.tanh(thresholded)),
-        work_table(plan, "total"),
-        work_table(plan, "spare"),
-    )
-    nodes = np.arange(n_entities, plan.graph.n_rows)  # coarse and fine
+    bridged = spec.bridge(plan.fine_assignment, weight, coarse, thresholded)
+    first = _first_layer(plan, coarse, bridged, np.tanh(thresholded))
+    total, spare = plan.work_table("total"), plan.work_table("spare")
+    entities, nodes = np.split(np.arange(graph.shape[0]), [n_entities])  # nodes: coarse and fine
     nowhere = np.full(nodes.size, -1)
-    entities_alone = np.concatenate([np.arange(n_entities), nowhere])
 
     def sharpened(moved: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Coarse and fine rows of M total from those of G total (`moved`), and c' - c."""
         c, f = np.split(moved, [settings.n_coarse])
-        c_new = sharpen(plan.fine_assignment, settings.bridge_weight, c, f)
+        c_new = spec.bridge(plan.fine_assignment, weight, c - plan.fine_assignment @ f, f)
         return np.concatenate([c_new, f]), c_new - c
 
     before = first
     for _ in range(settings.n_layers - 1):
-        kernels.horner_step(*plan.graph.arrays, entities_alone, first, before, total)
+        graph.step(np.concatenate([entities, nowhere]), first, before, total)
         moved, change = sharpened(total[n_entities:])
-        kernels.add_product(*plan.coarse_assignment.arrays, change, total[:n_entities])
+        plan.coarse_assignment.step(None, total, change, total[:n_entities])
         np.add(first[n_entities:], moved, out=total[n_entities:])
         before, total, spare = total, spare, total
     out = total[: rows.size + nodes.size]
     h, nodes_out = np.split(out, [rows.size])
-    graph, divisor = _last_graph(plan), settings.n_layers + 1
     moved = np.empty_like(nodes_out)
-    graph.step_of_rows(nodes, nowhere, first, before, 1, moved)
+    graph.step(nowhere, first, before, moved, nodes)
     moved, change = sharpened(moved)
-    nodes_out[:] = (first[n_entities:] + moved) / out.dtype.type(divisor)
-    plan.coarse_assignment.step_of_rows(rows, rows, first, change, 1, h)
-    graph.step_of_rows(rows, np.arange(rows.size), h, before, divisor, h)
+    nodes_out[:] = (first[n_entities:] + moved) / out.dtype.type(settings.n_layers + 1)
+    plan.coarse_assignment.step(rows, first, change, h, rows)
+    graph.step(None, h, before, h, rows, settings.n_layers + 1)
     return out, first[:n_entities]
 
 
-def _first_layer(plan: CoarsePlan | FinePlan, coarse: FloatArray, *tables: FloatArray) -> FloatArray:
+def _first_layer(plan: Plan, coarse: FloatArray, *tables: FloatArray) -> FloatArray:
     """X (n, D): [tanh(S_c coarse); tables]."""
-    n_entities = plan.where.order.size
-    first = work_table(plan, "first")
+    first, n_entities = plan.work_table("first"), plan.cuts[0]
     ego = first[:n_entities]
-    kernels.put_product(*plan.coarse_assignment.arrays, coarse, ego)
+    plan.coarse_assignment.step(np.full(n_entities, -1), coarse, coarse, ego)
     np.tanh(ego, out=ego)
     np.concatenate(tables, out=first[n_entities:])
     return first
 
 
+def _unsharpen(plan: FinePlan, h: FloatArray, c: FloatArray, f: FloatArray) -> None:
+    """Pull the gradients of a fine layer back, in place, through what follows its product; that of the entities stays.
+
+    c' = bridge(c - S_f f, f),  h' = h + S_c (c' - c)
+    """
+    weight = plan.settings.bridge_weight
+    from_entities = plan.coarse_assignment.T @ h
+    sharpened = c + from_entities
+    unmixed = (1.0 - weight) * sharpened
+    f += plan.fine_assignment.T @ (weight * sharpened - unmixed)
+    c[:] = unmixed - from_entities
+
+
 def _last_step_back(
-    plan: CoarsePlan | FinePlan, batch: Batch, ego: FloatArray, grad: FloatArray, total: FloatArray, out: FloatArray
+    plan: Plan, batch: Batch, ego: FloatArray, grad: FloatArray, total: FloatArray, out: FloatArray
 ) -> list[FloatArray]:
     """Gradient in what tanh is taken of, propagated and penalised, and in every kind of node; in `out`."""
-    dtype = out.dtype.type
-    weight = dtype(2 * plan.settings.l2_weight / max(batch.users.size, 1))
-    divisor = dtype(plan.settings.n_layers + 1)
-    matrix = _last_graph(plan).arrays
-    kernels.last_step_back(*matrix, batch.slots, grad, total, divisor, ego, batch.counts, weight, out)
-    return np.split(out, _cuts(plan))
+    weight = plan.dtype.type(2 * plan.settings.l2_weight / max(batch.triples.users.size, 1))
+    penalties, divisor = float(weight) * np.diff(batch.indptr), plan.dtype.type(plan.settings.n_layers + 1)
+    graph = plan.graph
+    kernels.last_step_back(graph.blocks, graph.arrays, batch.slots, grad, total, divisor, ego, penalties, out)
+    return np.split(out, plan.cuts)
 
 
-def _last_graph(plan: CoarsePlan | FinePlan) -> Matrix:
-    """G, and without layers the matrix of zeros: then nothing is propagated, forwards or backwards."""
-    return plan.graph if plan.settings.n_layers else plan.graph.without_entries()
-
-
-def _workspace(previous: CoarsePlan | FinePlan | None) -> Workspace:
-    return previous.work if previous else Workspace()
-
-
-def _handed_out(plan: CoarsePlan | FinePlan, nodes: FloatArray) -> list[FloatArray]:
+def _handed_out(plan: Plan, nodes: FloatArray) -> list[FloatArray]:
     """A copy in the caller's order, by kind of node."""
     out = np.empty_like(nodes)
-    kernels.put_rows(np.concatenate([plan.where.place, np.arange(plan.where.place.size, len(nodes))]), nodes, out)
-    return np.split(out, _cuts(plan))
+    kernels.put_rows(np.concatenate([plan.where.place, np.arange(plan.cuts[0], len(nodes))]), nodes, out)
+    return np.split(out, plan.cuts)
 
 
-def _own_type(plan: CoarsePlan | FinePlan, table: FloatArray) -> FloatArray:
-    return np.ascontiguousarray(table, dtype=plan.graph.data.dtype)
-
-
-def _cuts(plan: CoarsePlan | FinePlan) -> list[int]:
-    """Where the rows of coarse nodes begin in a layer, and those of fine nodes."""
-    first = plan.where.order.size
-    return [first] if isinstance(plan, CoarsePlan) else [first, first + plan.settings.n_coarse]
+def _table(plan: Plan, name: str, table: FloatArray) -> FloatArray:
+    """The coarse or fine table, checked and of the plan's type."""
+    require_table(name, table, {"coarse": plan.settings.n_coarse, "fine": plan.settings.n_fine}[name], plan.settings)
+    return np.ascontiguousarray(table, dtype=plan.dtype)

@@ -29,31 +29,18 @@ def adam_step(table: FloatArray, grad: FloatArray, state: AdamState, lr: float, 
         sqrt(1.0 - settings.adam_beta2**n_steps),
         settings.adam_epsilon,
     )
-    old = [np.ascontiguousarray(part, dtype=table.dtype).reshape(-1) for part in (table, grad, state.first, state.second)]
+    old = tuple(np.ascontiguousarray(part, dtype=table.dtype).reshape(-1) for part in (table, grad, state.first, state.second))
     new = [np.empty_like(old[0]) for _ in range(3)]
-    _adam(*old, *(table.dtype.type(number) for number in numbers), *new)
+    _adam(old, tuple(table.dtype.type(number) for number in numbers), *new)
     stepped, first, second = (part.reshape(table.shape) for part in new)
     return stepped, AdamState(first, second, n_steps)
 
 
 @kernel(parallel=True)
-def _adam(
-    table: Any,
-    grad: Any,
-    first: Any,
-    second: Any,
-    limit: Any,
-    keep1: Any,
-    take1: Any,
-    keep2: Any,
-    take2: Any,
-    step: Any,
-    correction: Any,
-    epsilon: Any,
-    new_table: Any,
-    new_first: Any,
-    new_second: Any,
-) -> None:
+def _adam(old: Any, numbers: Any, new_table: Any, new_first: Any, new_second: Any) -> None:
+    """From `old` table, gradient and moments, all of them flat. Numba drops what is written to arrays out of a tuple."""
+    table, grad, first, second = old
+    limit, keep1, take1, keep2, take2, step, correction, epsilon = numbers
     for place in span(table.size):
         g = min(max(grad[place], -limit), limit)
         m = keep1 * first[place] + take1 * g

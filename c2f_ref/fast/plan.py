@@ -8,6 +8,7 @@ again. A plan's number type is that of the adjacency.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -26,47 +27,52 @@ SMALL = 2**18
 """Products of fewer multiplications than this take less time than waking a second thread."""
 
 
-@dataclass(frozen=True)
 class Matrix:
-    """A sparse matrix as the kernels take it: data, int32 indices, int64 indptr, and rows cut into pieces for threads."""
+    """A sparse matrix that multiplies by compiled loops: `arrays` (data, int32 indices, int64 indptr), rows cut in `blocks`.
 
-    data: FloatArray
-    indices: npt.NDArray[Any]
-    indptr: npt.NDArray[Any]
-    blocks: IntArray
-    n_rows: int
+    With `@`, `T` and `shape` it stands in the formulas of the specification where a sparse array does.
+    """
 
-    @classmethod
-    def of(cls, matrix: sparse.csr_array, dtype: Any) -> Matrix:
-        """`matrix` in CSR form with these numbers."""
+    def __init__(self, matrix: sparse.csr_array, dtype: Any) -> None:
+        """`matrix` in CSR form with numbers of this type."""
         matrix = sparse.csr_array(matrix)
-        indices, indptr = matrix.indices.astype(np.int32), matrix.indptr.astype(np.int64)
-        blocks = kernels.balanced_blocks(np.diff(indptr))
-        return cls(np.array(matrix.data, dtype=dtype), indices, indptr, blocks, matrix.shape[0])
+        self.shape: tuple[int, int] = matrix.shape
+        self.arrays = np.array(matrix.data, dtype=dtype), matrix.indices.astype(np.int32), matrix.indptr.astype(np.int64)
+        self.blocks = kernels.balanced_blocks(np.diff(matrix.indptr))
 
-    @property
-    def arrays(self) -> tuple[Any, Any, Any, Any]:
-        """(blocks, data, indices, indptr), the first arguments of a kernel."""
-        return self.blocks, self.data, self.indices, self.indptr
+    @cached_property
+    def T(self) -> Matrix:  # noqa: N802  SciPy's name
+        """The transpose."""
+        return Matrix(sparse.csr_array(self.arrays, shape=self.shape).T, self.arrays[0].dtype)
 
-    def product(self, dense: FloatArray) -> FloatArray:
+    def __matmul__(self, dense: FloatArray) -> FloatArray:
         """Matrix times dense (n, D)."""
-        out = np.zeros((self.n_rows, dense.shape[1]), dtype=dense.dtype)
-        is_small = self.indices.size * dense.shape[1] < SMALL
-        (kernels.add_small_product if is_small else kernels.add_product)(*self.arrays, dense, out)
+        n_rows, n_columns = self.shape
+        require_shape("what a sparse matrix is multiplied with", dense, (n_columns, *dense.shape[1:]))
+        out = np.zeros((n_rows, dense.shape[1]), dtype=dense.dtype)
+        self.step(None, out, dense, out)
         return out
 
-    def step_of_rows(
-        self, rows: IntArray, slots: IntArray, first: FloatArray, total: FloatArray, divisor: int, out: FloatArray
+    def step(
+        self,
+        slots: IntArray | None,
+        first: FloatArray,
+        total: FloatArray,
+        out: FloatArray,
+        rows: IntArray | None = None,
+        divisor: int = 1,
     ) -> None:
-        """out[r] = (first[slots[r]] + (matrix times total)[rows[r]]) / divisor, without the first term where the slot is -1."""
-        blocks = kernels.balanced_blocks(self.indptr[rows + 1] - self.indptr[rows])
-        matrix = self.data, self.indices, self.indptr
-        kernels.step_of_rows(blocks, rows, *matrix, slots, first, total, out.dtype.type(divisor), out)
-
-    def without_entries(self) -> Matrix:
-        """The matrix of zeros of this size."""
-        return Matrix.of(sparse.csr_array((self.n_rows, self.n_rows)), self.data.dtype)
+        """out[r] = (first[slots[r]] + (matrix total)[rows[r]]) / divisor, of all rows where none are named; see `step_of_rows`."""
+        data, _, indptr = self.arrays
+        if rows is None:
+            rows, blocks = np.arange(self.shape[0]), self.blocks
+        else:
+            blocks = kernels.balanced_blocks(indptr[rows + 1] - indptr[rows])
+        arguments = self.arrays, rows, slots, first, total, out.dtype.type(divisor), out
+        if data.size * out.shape[1] < SMALL:
+            kernels.step_of_rows(0, len(out), *arguments)
+        else:
+            kernels.step(blocks, *arguments)
 
 
 @dataclass(frozen=True)
@@ -79,35 +85,23 @@ class Locality:
     source: sparse.csr_array
 
 
-def locality(norm_adjacency: sparse.csr_array, n_users: int, previous: Locality | None) -> Locality:
+def locality(norm_adjacency: sparse.csr_array, n_users: int, previous: Plan | None) -> Locality:
     """Renumber the entities of `norm_adjacency`, or take over what an earlier plan of the very same matrix found."""
-    if previous is not None and previous.source is norm_adjacency:
-        return previous
+    if previous is not None and previous.where.source is norm_adjacency:
+        return previous.where
     n_entities = norm_adjacency.shape[0]
     require_shape("norm_adjacency", norm_adjacency, (n_entities, n_entities))
     if norm_adjacency.dtype not in (np.float32, np.float64):
         raise SpecError(f"norm_adjacency must be float32 or float64, got {norm_adjacency.dtype}")
     n_parts = -(-n_entities // ENTITIES_PER_PART)
-    # The numbering changes no result but its rounding, so its seed is no part of a run.
-    labels = (
-        partition(norm_adjacency, n_parts, rng=np.random.default_rng(0), n_sweeps=0)
-        if n_parts > 1
-        else np.zeros(n_entities, dtype=np.int64)
-    )
+    labels = np.zeros(n_entities, dtype=np.int64)
+    if n_parts > 1:
+        # The numbering changes no result but its rounding, so its seed is no part of a run.
+        labels = partition(norm_adjacency, n_parts, rng=np.random.default_rng(0), n_sweeps=0)
     order = np.lexsort((labels, np.arange(n_entities) >= n_users))
-    place = np.empty_like(order)
-    place[order] = np.arange(n_entities)
-    return Locality(order, place, renumbered(norm_adjacency, order, place), norm_adjacency)
-
-
-def renumbered(matrix: sparse.csr_array, order: IntArray, place: IntArray | None = None) -> sparse.csr_array:
-    """Rows of `matrix` in this order; columns too where `place` is given, ascending in every row."""
-    rows = sparse.csr_array(matrix)[order]
-    if place is None:
-        return rows
-    rows = sparse.csr_array((rows.data, place[rows.indices].astype(rows.indices.dtype), rows.indptr), shape=rows.shape)
-    rows.sort_indices()
-    return rows
+    own = sparse.csr_array(norm_adjacency)[order][:, order]
+    own.sort_indices()
+    return Locality(order, np.argsort(order), own, norm_adjacency)
 
 
 class Workspace:
@@ -128,33 +122,38 @@ class Workspace:
 
 
 @dataclass(frozen=True)
-class CoarsePlan:
-    """Of the coarse stage: G and S_c in the plan's order, S_c^T, and the numbering."""
+class Plan:
+    """Of either stage: G and S_c in the plan's order, and the numbering."""
 
     graph: Matrix
     coarse_assignment: Matrix
-    coarse_transposed: Matrix
     where: Locality
     work: Workspace
     n_users: int
     settings: Settings
+
+    @property
+    def cuts(self) -> list[int]:
+        """Where coarse nodes begin in a layer, and fine nodes."""
+        n_entities, n_coarse = self.coarse_assignment.shape
+        return [n_entities, n_entities + n_coarse]
+
+    @property
+    def dtype(self) -> Any:
+        """The number type."""
+        return self.graph.arrays[0].dtype
+
+    def work_table(self, name: str) -> FloatArray:
+        """The work buffer of this name, (n, D)."""
+        return self.work.get(name, (self.graph.shape[0], self.settings.dim), self.dtype)
+
+
+class CoarsePlan(Plan):
+    """Of the coarse stage."""
 
 
 @dataclass(frozen=True)
-class FinePlan:
-    """Of the fine stage: as `CoarsePlan`, and S_f with S_f^T."""
+class FinePlan(Plan):
+    """Of the fine stage: S_f besides."""
 
-    graph: Matrix
-    coarse_assignment: Matrix
-    coarse_transposed: Matrix
     fine_assignment: Matrix
-    fine_transposed: Matrix
-    where: Locality
-    work: Workspace
-    n_users: int
-    settings: Settings
-
-
-def work_table(plan: CoarsePlan | FinePlan, name: str) -> FloatArray:
-    """The work buffer of this name, (n, D)."""
-    return plan.work.get(name, (plan.graph.n_rows, plan.settings.dim), plan.graph.data.dtype)

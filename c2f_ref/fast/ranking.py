@@ -33,7 +33,7 @@ def rank_items(
     def rank(block: slice) -> None:
         scores = entities[users[block]] @ table
         scores += item_bias
-        kernels.mask_rows(scores, users[block], seen.indices, seen.indptr)
+        scores[seen[users[block]].nonzero()] = -np.inf
         if k:
             kernels.top_of_rows(scores, k, items[block])
             best[block] = np.take_along_axis(scores, np.maximum(items[block], 0), axis=1) if scores.shape[1] else -np.inf

@@ -58,7 +58,7 @@ def test_known_answers_of_the_official_code(official_vectors: Path) -> None:
 def test_a_sparse_product_of_eighths_is_exact(dtype: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)
     matrix, dense = drawn_matrix(rng, 23, 17, eighths), eighths(rng, 17, 5)
-    got = Matrix.of(matrix, dtype).product(dense.astype(dtype))
+    got = Matrix(matrix, dtype) @ dense.astype(dtype)
     assert same_bits(got, (matrix.toarray() @ dense).astype(dtype))
 
 
@@ -68,19 +68,26 @@ def test_a_sparse_product_stays_within_its_bound(dtype: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)
     matrix = drawn_matrix(rng, 23, 17, lambda rng, *shape: rng.standard_normal(shape).astype(dtype))
     dense = rng.standard_normal((17, 5)).astype(dtype)
-    got = Matrix.of(matrix, dtype).product(dense)
+    got = Matrix(matrix, dtype) @ dense
     exact, terms = (f(matrix.toarray()).astype(np.longdouble) @ f(dense).astype(np.longdouble) for f in (np.asarray, np.abs))
     n_roundings = np.diff(matrix.indptr)[:, None] + 1
     assert (np.abs(got - exact) <= gamma(n_roundings, dtype) * terms).all()
 
 
+@pytest.mark.parametrize("small", [0, c2f_ref.fast.plan.SMALL])
 @pytest.mark.parametrize("dtype", FLOATS)
 @given(st.integers(0, 2**32 - 1))
-def test_layers_and_steps_back_of_eighths_are_exact(dtype: Any, seed: int) -> None:
-    """19 nodes of which from none to all are in the batch, in any order; a batch's gradient is compact."""
+def test_layers_and_steps_back_of_eighths_are_exact(small: int, dtype: Any, seed: int) -> None:
+    """19 nodes of which from none to all are in the batch, in any order; a batch's gradient is compact. On threads and on one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(c2f_ref.fast.plan, "SMALL", small)
+        assert_layers_and_steps_back_are_exact(dtype, seed)
+
+
+def assert_layers_and_steps_back_are_exact(dtype: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)
     matrix = drawn_matrix(rng, 19, 19, eighths)
-    own, dense = Matrix.of(matrix, dtype), matrix.toarray()
+    own, dense = Matrix(matrix, dtype), matrix.toarray()
     rows = rng.permutation(19)[: rng.integers(20)]
     slots = np.full(19, -1)
     slots[rows] = np.arange(rows.size)
@@ -89,26 +96,25 @@ def test_layers_and_steps_back_of_eighths_are_exact(dtype: Any, seed: int) -> No
     full_grad[rows] = grad
     out = np.full((19, 3), 7, dtype=dtype)
 
-    kernels.put_product(*own.arrays, layers[0], out)
+    own.step(np.full(19, -1), layers[0], layers[0], out)
     assert same_bits(out, (dense @ layers[0]).astype(dtype))
-    kernels.horner_step(*own.arrays, slots, grad, layers[0], out)
+    own.step(slots, grad, layers[0], out)
     assert same_bits(out, (full_grad + dense @ layers[0]).astype(dtype))
-    kernels.first_step_back(*own.arrays, slots, grad, out)
+    kernels.first_step_back(own.blocks, own.arrays, slots, grad, out)
     assert same_bits(out, (full_grad + dense @ full_grad).astype(dtype))
     kernels.put_rows(slots, grad, out)
     assert same_bits(out, full_grad.astype(dtype))
 
     of_rows = np.full((rows.size, 3), 7, dtype=dtype)
-    own.step_of_rows(rows, rows, layers[0], layers[1], 4, of_rows)
+    own.step(rows, layers[0], layers[1], of_rows, rows, 4)
     assert same_bits(of_rows, ((layers[0] + dense @ layers[1]) / 4)[rows].astype(dtype))
-    own.step_of_rows(rows, np.full(rows.size, -1), layers[0], layers[1], 1, of_rows)
+    own.step(np.full(rows.size, -1), layers[0], layers[1], of_rows, rows)
     assert same_bits(of_rows, (dense @ layers[1])[rows].astype(dtype))
-    own.step_of_rows(rows, np.arange(rows.size), of_rows, layers[2], 1, of_rows)  # in place
+    own.step(None, of_rows, layers[2], of_rows, rows)  # in place
     assert same_bits(of_rows, (dense @ (layers[1] + layers[2]))[rows].astype(dtype))
 
     ego, counts = layers[1, :11], rng.integers(1, 5, size=rows.size)
-    own.without_entries()  # of the same size
-    kernels.last_step_back(*own.arrays, slots, grad, layers[0], dtype(2), ego, counts, dtype(0.25), out)
+    kernels.last_step_back(own.blocks, own.arrays, slots, grad, layers[0], dtype(2), ego, 0.25 * counts, out)
     expected = (full_grad + dense @ layers[0]) / 2
     penalties = np.zeros((19, 1))
     penalties[rows, 0] = counts
@@ -134,8 +140,8 @@ def test_pairs_and_their_pull_back_of_eighths_are_exact(dtype: Any, seed: int) -
     assert same_bits(differences, (scores[0] - scores[1]).astype(dtype))
 
     grad, grad_bias = np.full_like(entities, 7), np.full_like(bias, 7)
-    indptr, places = batch.places_by_row(users, positives, negatives, 13)
-    batch.pull_back_pairs(entities, users, positives, negatives, slopes, indptr, places, grad, grad_bias)
+    standing = batch.places_by_row(np.concatenate([users, positives, negatives]), np.ones(120), 13)
+    batch.pull_back_pairs(entities, users, positives, negatives, slopes, standing.indptr, standing.indices, grad, grad_bias)
     expected, expected_bias = np.zeros((13, 6)), np.zeros(13)
     for t, (u, i, j) in enumerate(zip(users, positives, negatives, strict=True)):
         expected[u] += slopes[t] * (wide[j] - wide[i])
@@ -283,6 +289,19 @@ def test_a_refresh_in_blocks_is_that_of_the_specification(seed: int) -> None:
     ties = fast.refresh_coarse(np.ones((4, 3)), np.zeros((5, 3)), 2)
     assert ties.indices.tolist() == [0, 1] * 4
     assert not ties.data.any()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@given(models(signed=True))
+def test_a_step_has_the_same_bits_on_threads_and_on_one(dtype: Any, model: Any) -> None:
+    """Products of few multiplications are left to one thread."""
+    results = []
+    for small in (0, 2**62):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(c2f_ref.fast.plan, "SMALL", small)
+            results.append([got for got, _ in both(model, dtype)])
+    for of_threads, of_one in zip(*results, strict=True):
+        assert same_bits(*(tuple(np.asarray(part) for part in parts) for parts in (of_threads, of_one)))
 
 
 @pytest.mark.parametrize("name", ["coarse", "fine", "bias"])
