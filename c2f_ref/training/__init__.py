@@ -1,11 +1,12 @@
 """The two stages as loops.
 
-In reading order: `recipes`, `stages`, `state`, `evaluation`, `schedule`, `checkpoints`, `runs`, `memory`.
+In reading order: `recipes`, `stages`, `state`, `evaluation`, `negatives`, `schedule`, `checkpoints`, `runs`, `memory`.
 """
 
 from .checkpoints import CheckpointError, Checkpoints
 from .evaluation import bootstrap_intervals, embed_model, embed_nodes, evaluate_embeddings, evaluate_model, metrics_by_user
 from .memory import training_bytes, training_moments
+from .negatives import hardest_negatives
 from .recipes import DEMO_SETTINGS, RECIPES, Recipe, Schedule, with_overrides
 from .runs import to_model, train, train_coarse, train_fine
 from .schedule import run_stage
@@ -36,6 +37,7 @@ __all__ = [
     "embed_nodes",
     "evaluate_embeddings",
     "evaluate_model",
+    "hardest_negatives",
     "metrics_by_user",
     "run_stage",
     "start_state",

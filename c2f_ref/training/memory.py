@@ -94,6 +94,8 @@ def _passing(
     n_draws = schedule.draws_per_epoch or n_pairs
     n_triples = n_draws * schedule.n_negatives
     triples = {"triples": 3 * n_triples * LONG}
+    choosing = {"embeddings that negatives are chosen by": n_entities * settings.dim * FLOAT}
+    epoch = triples | (choosing if schedule.n_candidates > 1 else {})
     embeddings = {"embeddings": n_nodes * settings.dim * FLOAT}
     block = min(n_threads * ROWS_PER_BLOCK, n_entities) * (n_coarse + is_fine * settings.n_fine)
     chosen = 0 if is_fine else t * n_entities * (FLOAT + LONG)
@@ -104,10 +106,10 @@ def _passing(
             "draws": n_draws * 2 * INDEX + n_triples * INDEX,
             "pairs in order": n_pairs * (LONG + INDEX) + 2 * n_users * INDEX,
         },
-        "refresh": triples
+        "refresh": epoch
         | embeddings
         | {"block of similarities, and which are finite": block * (FLOAT + 1), "largest of every row": chosen},
-        "rebuilding": triples
+        "rebuilding": epoch
         | {
             "adjacency in float64": 2 * n_pairs * LONG,
             "graph in float64": n_entries * (LONG + INDEX) + 4 * n_nodes * LONG,

@@ -35,6 +35,9 @@ class Schedule:
     on with b as it is. Published: 1 alone."""
     n_negatives: int = 5
     """Unseen items drawn for every drawn pair. Source: "sampling, one epoch"."""
+    n_candidates: int = 1
+    """Unseen items of which the best-scored one becomes a triple's negative, in the second phase: see `hardest_negatives`. Scores
+    follow from embeddings that are at most 9 steps old. Published: 1, so as drawn."""
     draws_per_epoch: int | None = None
     """Users drawn in an epoch; None: as many as there are training pairs. Source: "sampling, one epoch"."""
     max_epochs: int = 900
@@ -49,7 +52,7 @@ class Schedule:
     """Models are chosen by validation NDCG at this k. Source: coarse stage, step 7."""
 
     def __post_init__(self) -> None:
-        counts = ("batch", "n_negatives", "max_epochs", "evaluate_every", "patience", "selection_k")
+        counts = ("batch", "n_negatives", "n_candidates", "max_epochs", "evaluate_every", "patience", "selection_k")
         optional = [name for name in ("draws_per_epoch", "max_fixed_epochs") if getattr(self, name) is not None]
         for name in (*counts, *optional):
             value = getattr(self, name)

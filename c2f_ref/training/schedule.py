@@ -11,14 +11,17 @@ from typing import Any, Unpack
 import numpy as np
 
 from ..interactions import Split
-from ..spec import Settings, SpecError, Triples
+from ..spec import Float64Array, Settings, SpecError, Triples
 from ..threads import one_blas_thread
 from .evaluation import evaluate_embeddings
+from .negatives import hardest_negatives
 from .recipes import Schedule
 from .stages import Stage, Tables, default_ops
 from .state import Callbacks, Estimate, Evaluation, Progress, Snapshot, StageResult, State
 
 N_MEASURED_STEPS = 3
+STEPS_PER_CHOICE = 10
+"""For so many steps negatives are chosen by the embeddings before the first of them."""
 
 
 def run_stage(
@@ -133,14 +136,23 @@ class _Run:
         self.tell("on_state", state)
         return state
 
+    def loss_and_grad(self, tables: Tables, batch: Triples, entities: Float64Array | None) -> tuple[float, Tables]:
+        """Loss and gradients of a batch, its negatives as drawn or, where embeddings are given, chosen by these."""
+        if entities is not None:
+            batch = hardest_negatives(batch, entities, tables[-1], self.seen, self.schedule.n_candidates, ops=self.ops)
+        return self.stage.loss_and_grad(self.plan, tables, batch)
+
     def train_epoch(self, state: State) -> State:
         """The state after the training of one epoch."""
         tables, moments, assignment = state.tables, state.moments, state.assignment
         n_steps, n_refreshes = state.n_steps, state.n_refreshes
         triples = self.ops.sample_triples(self.seen, self.n_draws, self.schedule.n_negatives, rng=self.rng)
-        for start in range(0, triples.users.size, self.schedule.batch):
+        chooses, entities = state.phase == 2 and self.schedule.n_candidates > 1, None
+        for number, start in enumerate(range(0, triples.users.size, self.schedule.batch)):
             batch = Triples(*(part[start : start + self.schedule.batch] for part in triples))
-            loss, grads = self.stage.loss_and_grad(self.plan, tables, batch)
+            if chooses and number % STEPS_PER_CHOICE == 0:
+                entities = self.stage.embed(self.plan, tables)
+            loss, grads = self.loss_and_grad(tables, batch, entities)
             if state.phase == 2 and start == 0:
                 # The gradient above is that of the pass made with the old assignment.
                 assignment = self.stage.refresh(self.plan, tables)
@@ -173,8 +185,9 @@ class _Run:
         n_draws = -(-schedule.batch // schedule.n_negatives)
         triples = self.ops.sample_triples(self.seen, n_draws, schedule.n_negatives, rng=np.random.default_rng(0))
         batch = Triples(*(part[: schedule.batch] for part in triples))
-        self.stage.loss_and_grad(self.plan, state.tables, batch)  # compiles, and makes work buffers
-        step_seconds = _seconds_of(lambda: self.stage.loss_and_grad(self.plan, state.tables, batch), N_MEASURED_STEPS)
+        entities = self.stage.embed(self.plan, state.tables) if schedule.n_candidates > 1 else None
+        self.loss_and_grad(state.tables, batch, entities)  # compiles, and makes work buffers
+        step_seconds = _seconds_of(lambda: self.loss_and_grad(state.tables, batch, entities), N_MEASURED_STEPS)
         evaluation_seconds = _seconds_of(lambda: self.judge(state.tables), 1)
         n_evaluations = (schedule.last_evaluation - state.epoch) // schedule.evaluate_every + (not state.is_evaluated)
         n_steps = self.max_steps - state.n_steps

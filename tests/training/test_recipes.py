@@ -27,6 +27,7 @@ def test_the_published_recipe_has_the_published_numbers_and_no_others() -> None:
         "bias_lr": 1.0,
         "bias_scales": (1.0,),
         "n_negatives": 5,
+        "n_candidates": 1,
         "draws_per_epoch": None,
         "max_epochs": 900,
         "max_fixed_epochs": None,

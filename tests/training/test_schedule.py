@@ -39,7 +39,8 @@ class Script:
         self.log: list[tuple[Any, ...]] = []
         self.rates: tuple[list[float], list[float]] = [], []
         self.ops = ModuleType("scripted")
-        vars(self.ops).update(sample_triples=self.sample_triples, rank_items=self.rank_items, adam_step=self.adam_step)
+        names = ("sample_triples", "score_pairs", "rank_items", "adam_step")
+        vars(self.ops).update({name: getattr(self, name) for name in names})
 
     def prepare(self, assignment: sparse.csr_array, previous: int | None = None) -> int:
         self.log.append(("prepare", int(assignment.data[0])))
@@ -61,6 +62,9 @@ class Script:
     def sample_triples(self, seen: Any, n_draws: int, n_negatives: int, *, rng: Any) -> Triples:
         self.log.append(("sample", n_draws, n_negatives))
         return Triples(*(np.zeros(n_draws * n_negatives, dtype=np.int64) for _ in range(3)))
+
+    def score_pairs(self, entities: Any, bias: Any, offset: float, n_users: int, users: Any, items: Any) -> Any:
+        return np.zeros(users.size)
 
     def rank_items(self, entities: Any, bias: Any, n_users: int, users: Any, seen: Any, k: int) -> Any:
         ranked = np.full((1, 5), -1)
@@ -306,6 +310,16 @@ def test_the_best_factor_of_the_bias_is_part_of_the_model_and_not_of_training() 
     assert [table.item() for table in result.best.tables] == [15.0, 7.5]
     assert [table.item() for table in states[-1].tables] == [15.0, 15.0]
     assert [call[0] for call in script.log].count("embed") == 2
+
+
+def test_negatives_are_chosen_in_phase_two_by_embeddings_of_every_tenth_step() -> None:
+    """Phase one is epoch 0 alone. The plan that embeds is the one from before the epoch, 0, and then the epoch's own, 1."""
+    _, script = run([1, 2, 3], max_epochs=3, evaluate_every=1, max_fixed_epochs=1, n_candidates=2, draws_per_epoch=12)
+    first, second = script.epochs()
+    assert [call[0] for call in first if call[0] in ("embed", "grad")] == ["grad"] * 12 + ["embed"]
+    calls = [call for call in second if call[0] in ("embed", "grad")]
+    assert [call[0] for call in calls] == ["embed", *["grad"] * 10, "embed", *["grad"] * 2, "embed"]
+    assert [call for call in calls if call[0] == "embed"][:2] == [("embed", 0, 12.0), ("embed", 1, 22.0)]
 
 
 def test_an_epoch_draws_as_many_users_as_there_are_training_pairs() -> None:
