@@ -1,7 +1,7 @@
 """Reference implementation of C2F-MetaEmbed: coarse-to-fine lightweight meta-embeddings for ID-based recommendation.
 
 Rooms, in reading order: `spec` (the method), `fast` (the same, compiled), `interactions` (data), `training` (the two stages as
-loops), `baselines`, `bundle` (the model file, on `stored`, `container` and `members`), `device` (serving on NumPy alone),
+loops), `baselines`, `bundle` (the model file, on `stored` and `container`), `device` (serving on NumPy alone),
 `conformance` (the oracle), `recommender` (the estimator), `plots`, `doctor`, `cli`. Names are loaded when they are first used, so
 that importing the package costs nothing and pulls in no library that is not needed.
 """

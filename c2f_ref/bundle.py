@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from .container import BundleError
-from .members import LIMIT
+from .container import LIMIT, BundleError
 from .spec.memory import narrowest, stored_bytes, surviving_entries, total_bytes
 from .spec.notation import Float64Array, Settings, SpecError, require_finite, require_shape, stored_pairs
 from .stored import TABLES, VALUES, CompressedRows, FixedRows, StoredModel, read_stored, write_stored
@@ -48,33 +47,42 @@ class Model:
         settings, n_entities = self.settings, self.n_users + self.n_items
         n_coarse, n_fine, dim = settings.n_coarse, settings.n_fine, settings.dim
         for name in ("user_ids", "item_ids"):
-            _require_ids(name, getattr(self, name))
+            ids = np.asarray(getattr(self, name))
+            if ids.ndim != 1 or ids.dtype.kind not in "iuU" or np.unique(ids).size != ids.size:
+                raise SpecError(f"{name} must be integers or text in one array, none of them twice, got {ids.dtype}")
         require_shape("seen", self.seen, (self.n_users, self.n_items))
         _require_values("bias", self.bias, (n_entities,), VALUES)
         _require_values("coarse", self.coarse, (n_coarse, dim), TABLES)
+        pattern = stored_pairs(self.seen)
         changed: dict[str, Any] = {
-            "seen": _seen(self.seen),
+            "seen": _matrix(np.ones(pattern.nnz), pattern.indices, pattern.indptr, pattern.shape),
             "bias": np.concatenate([np.zeros_like(self.bias[: self.n_users]), self.bias[self.n_users :]]),
-            "coarse_assignment": _checked_rows(
-                "coarse_assignment", self.coarse_assignment, (n_entities, n_coarse), settings.coarse_per_entity
-            ),
+            "coarse_assignment": self._checked_rows("coarse_assignment", (n_entities, n_coarse), settings.coarse_per_entity),
         }
         if (self.fine is None) != (self.fine_assignment is None):
             raise SpecError("a model must have both a fine table and a fine assignment, or neither")
         if self.fine is not None:
             _require_values("fine", self.fine, (n_fine, dim), TABLES)
             survive = surviving_entries(self.fine, settings.threshold)
-            most = min(settings.sparse_pca_components, dim)
-            if survive.sum(axis=1).max(initial=0) > most:
-                raise SpecError(
-                    f"a row of fine must have at most {most} entries above the threshold, got {survive.sum(axis=1).max()}"
-                )
+            most, found = min(settings.sparse_pca_components, dim), survive.sum(axis=1).max(initial=0)
+            if found > most:
+                raise SpecError(f"a row of fine must have at most {most} entries above the threshold, got {found}")
             changed["fine"] = np.where(survive, self.fine, self.fine.dtype.type(0))
-            changed["fine_assignment"] = _checked_rows(
-                "fine_assignment", self.fine_assignment, (n_coarse, n_fine), settings.fine_per_coarse
-            )
+            changed["fine_assignment"] = self._checked_rows("fine_assignment", (n_coarse, n_fine), settings.fine_per_coarse)
         for name, value in changed.items():
             object.__setattr__(self, name, value)
+
+    def _checked_rows(self, name: str, shape: tuple[int, int], per_row: int) -> sparse.csr_array:
+        """A copy of this assignment with ascending columns, if it has `per_row` entries in every row."""
+        matrix = getattr(self, name)
+        _require_values(name, matrix, shape, VALUES)
+        rows = _matrix(matrix.data.copy(), matrix.indices, matrix.indptr, shape)
+        rows.sort_indices()
+        counts = np.diff(rows.indptr)
+        if (counts != per_row).any() or (np.diff(rows.indices.reshape(-1, per_row), axis=1) <= 0).any():
+            told = f"{per_row} entries in every row, in different columns, got {counts.min()} to {counts.max()}"
+            raise SpecError(f"{name} must have {told}")
+        return rows
 
     @property
     def n_users(self) -> int:
@@ -92,17 +100,12 @@ class Model:
         Edge: a fine entry that is rounded to the threshold becomes 0.
         Errors: SpecError for a type that models do not have, or an entry too large for it.
         """
-        other = np.dtype(values) if values is not None else None
-
-        def rounded(part: Any, to: np.dtype[Any] | None) -> Any:
-            return part if part is None or to is None else part.astype(to)
-
+        types = dict.fromkeys(("coarse", "fine"), dtype)
+        if values is not None:
+            types |= dict.fromkeys(("bias", "coarse_assignment", "fine_assignment"), values)
+        parts = {name: getattr(self, name) for name in types}
         with np.errstate(over="ignore"):  # an infinity is told by name
-            return replace(
-                self,
-                **{name: rounded(getattr(self, name), np.dtype(dtype)) for name in ("coarse", "fine")},
-                **{name: rounded(getattr(self, name), other) for name in ("bias", "coarse_assignment", "fine_assignment")},
-            )
+            return replace(self, **{name: part.astype(types[name]) for name, part in parts.items() if part is not None})
 
     def stored(self) -> StoredModel:
         """The arrays of its file."""
@@ -158,13 +161,7 @@ def load_model(path: str | PathLike[str], *, max_bytes: int = LIMIT) -> Model:
 
 
 def _model(stored: StoredModel) -> Model:
-    settings = Settings(**stored.settings)
-    n_users, n_items, n_coarse, n_fine = stored.n_users, stored.n_items, settings.n_coarse, settings.n_fine
-    fine = stored.fine
-    if isinstance(fine, CompressedRows):
-        rows, fine = fine, np.zeros((n_fine, settings.dim), dtype=fine.values.dtype)
-        counts = (rows.starts[1:] - rows.starts[:-1]).astype(np.int64)
-        fine[np.repeat(np.arange(n_fine), counts), rows.columns] = rows.values
+    settings, n_users, n_items = Settings(**stored.settings), stored.n_users, stored.n_items
     return Model(
         settings=settings,
         user_ids=stored.user_ids,
@@ -172,9 +169,9 @@ def _model(stored: StoredModel) -> Model:
         seen=_matrix(np.ones(stored.graph_columns.size), stored.graph_columns, stored.graph_starts, (n_users, n_items)),
         bias=np.concatenate([np.zeros(n_users, stored.bias.dtype), stored.bias]),
         coarse=stored.coarse,
-        coarse_assignment=_of_fixed(stored.coarse_assignment, n_coarse),
-        fine=fine,
-        fine_assignment=None if stored.fine_assignment is None else _of_fixed(stored.fine_assignment, n_fine),
+        coarse_assignment=_of_fixed(stored.coarse_assignment, settings.n_coarse),
+        fine=stored.fine_table(),
+        fine_assignment=None if stored.fine_assignment is None else _of_fixed(stored.fine_assignment, settings.n_fine),
         provenance=dict(stored.provenance or {}),
     )
 
@@ -201,29 +198,6 @@ def _smaller(fine: Float64Array) -> Float64Array | CompressedRows:
     starts = np.append(0, np.count_nonzero(fine, axis=1).cumsum()).astype(narrowest(n_entries))
     rows = CompressedRows(fine[fine != 0], np.nonzero(fine)[1].astype(narrowest(fine.shape[1] - 1)), starts)
     return rows if sum(array.nbytes for array in rows) < fine.nbytes else fine
-
-
-def _seen(matrix: sparse.csr_array) -> sparse.csr_array:
-    pattern = stored_pairs(matrix)
-    return _matrix(np.ones(pattern.nnz), pattern.indices, pattern.indptr, pattern.shape)
-
-
-def _checked_rows(name: str, matrix: Any, shape: tuple[int, int], per_row: int) -> sparse.csr_array:
-    """A copy with ascending columns, if it has `per_row` entries in every row."""
-    _require_values(name, matrix, shape, VALUES)
-    rows = _matrix(matrix.data.copy(), matrix.indices, matrix.indptr, shape)
-    rows.sort_indices()
-    counts = np.diff(rows.indptr)
-    if (counts != per_row).any() or (np.diff(rows.indices.reshape(-1, per_row), axis=1) <= 0).any():
-        raise SpecError(
-            f"{name} must have {per_row} entries in every row, in different columns, got {counts.min()} to {counts.max()}"
-        )
-    return rows
-
-
-def _require_ids(name: str, ids: npt.NDArray[Any]) -> None:
-    if np.ndim(ids) != 1 or ids.dtype.kind not in "iuU" or np.unique(ids).size != ids.size:
-        raise SpecError(f"{name} must be integers or text in one array, none of them twice, got {np.asarray(ids).dtype}")
 
 
 def _require_values(name: str, values: Any, shape: tuple[int, ...], dtypes: tuple[Any, ...]) -> None:

@@ -15,25 +15,28 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
+import math
 import os
 import re
 import struct
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from . import __version__
 from .files import replacing
-from .members import LIMIT, Member, archive_size, directory
 
+LIMIT = 2**32 - 1
+"""Bytes of the largest archive: this layout has no room for more."""
 HEADER_LIMIT = 4 * 2**20
 """Bytes of the longest JSON: parsed, it takes up to 25 times as many."""
 MAX_AXES = 8
@@ -49,6 +52,53 @@ class BundleError(ValueError):
     """A file that cannot be read or is not what it should be: which file, which member, and what was expected."""
 
 
+class Member(NamedTuple):
+    """An array that is stored as `name.npy`, and the sha256 of its bytes."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    sha256: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    @property
+    def file_name(self) -> bytes:
+        """Its name in the archive."""
+        return f"{self.name}.npy".encode()
+
+    @property
+    def start(self) -> bytes:
+        """The `.npy` header, version 1.0, which ends at a multiple of 64 bytes."""
+        text = f"{{'descr': '{self.dtype}', 'fortran_order': False, 'shape': {self.shape!r}, }}"
+        text += " " * (-(len(text) + 11) % 64) + "\n"
+        return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+
+    @property
+    def n_bytes_before(self) -> int:
+        """Bytes from the beginning of the member to its first number."""
+        return 30 + len(self.file_name) + len(self.start)
+
+    def before(self, content: memoryview) -> bytes:
+        """What stands before the first number: the ZIP header and the `.npy` header.
+
+        Version 2.0, no flag, stored, at the first moment that ZIP can name; CRC-32, sizes, length of the name.
+        """
+        crc, size = zlib.crc32(content, zlib.crc32(self.start)), len(self.start) + self.nbytes
+        zipped = struct.pack("<4s5H3L2H", b"PK\x03\x04", 20, 0, 0, 0, 33, crc, size, size, len(self.file_name), 0)
+        return zipped + self.file_name + self.start
+
+    def entry(self, before: bytes, offset: int) -> bytes:
+        """Its entry in the directory, which repeats most of the ZIP header; `offset` is where the member begins.
+
+        Its owner may read and write what is extracted.
+        """
+        return b"PK\x01\x02\x14\x00" + before[4:30] + struct.pack("<3H2L", 0, 0, 0, 0o600 << 16, offset) + self.file_name
+
+
 def write_container(path: str | PathLike[str], kind: str, header: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
     """Write header and arrays to `path`, and read every byte back: all of it, or nothing and the old file stays.
 
@@ -57,13 +107,13 @@ def write_container(path: str | PathLike[str], kind: str, header: Mapping[str, A
     would take: a header that is no JSON, an array of Python objects, a file of 4 GiB.
     """
     plain = {name: _plain(name, array) for name, array in arrays.items()}
-    members = [Member(name, array.shape, array.dtype.str, _sha256(_bytes_of(array))) for name, array in plain.items()]
+    members = [Member(name, array.shape, array.dtype.str, _sha256(array)) for name, array in plain.items()]
     versions = {"c2f_ref": __version__, "numpy": np.__version__, "python": ".".join(map(str, sys.version_info[:3]))}
     described = [member._asdict() for member in members]
     text = _as_json({"format": kind, "header": header, "versions": versions, "arrays": described})
     _described(text, kind)  # what no reader takes is not written
-    contents = (memoryview(text), memoryview(hashlib.sha256(text).digest()), *map(_bytes_of, plain.values()))
-    pieces = list(_pieces(zip(_all_members(len(text), members), contents, strict=True)))
+    contents = [memoryview(text), memoryview(hashlib.sha256(text).digest()), *map(_bytes_of, plain.values())]
+    pieces = list(_pieces(_all_members(len(text), members), contents))
     with replacing(path) as file:
         for piece in pieces:
             file.write(piece)
@@ -82,9 +132,19 @@ def read_container(path: str | PathLike[str], kind: str, *, max_bytes: int = LIM
     Errors: BundleError for anything that is not a container of this kind; OSError where there is no file.
     """
     with _opened(path, max_bytes) as (file, size):
-        entries: list[bytes] = []
-        header, members = _read_header(file, size, kind, entries)
-        return header, _read_arrays(file, members, entries)
+        header, members, contents = _read_header(file, size, kind)
+        arrays = {}
+        for member in members:
+            array = _read_array(file, member)
+            if _sha256(array) != member.sha256:
+                raise BundleError(f"{member.name}: its sha256 is not the one in the header")
+            if array.dtype.kind == "U" and array.reshape(-1).view(np.uint32).max(initial=0) > LARGEST_CODE_POINT:
+                raise BundleError(f"{member.name}: must be Unicode text")
+            arrays[member.name] = array
+        *_, end = _pieces(_all_members(len(contents[0]), members), [*contents, *map(_bytes_of, arrays.values())])
+        if file.read(len(end) + 1) != end:
+            raise BundleError("the directory of the archive is not that of its members")
+        return header, arrays
 
 
 def read_header(path: str | PathLike[str], kind: str, *, max_bytes: int = LIMIT) -> tuple[dict[str, Any], list[Member]]:
@@ -93,11 +153,11 @@ def read_header(path: str | PathLike[str], kind: str, *, max_bytes: int = LIMIT)
     Errors: as `read_container`.
     """
     with _opened(path, max_bytes) as (file, size):
-        return _read_header(file, size, kind, [])
+        return _read_header(file, size, kind)[:2]
 
 
 @contextmanager
-def _opened(path: str | PathLike[str], max_bytes: int) -> Iterator[tuple[BinaryIO, int]]:
+def _opened(path: str | PathLike[str], max_bytes: int) -> Iterator[tuple[io.BufferedReader, int]]:
     """The file and its size; every BundleError names it."""
     with Path(path).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -109,55 +169,30 @@ def _opened(path: str | PathLike[str], max_bytes: int) -> Iterator[tuple[BinaryI
             raise BundleError(f"{path}: {error}") from error
 
 
-def _read_header(file: BinaryIO, size: int, kind: str, entries: list[bytes]) -> tuple[dict[str, Any], list[Member]]:
-    n_text = _length_of_text(file, size, kind)
-    of_text, of_hash = _all_members(n_text, [])
-    text = _read_array(file, of_text, entries).tobytes()
-    if _read_array(file, of_hash, entries).tobytes() != hashlib.sha256(text).digest():
-        raise BundleError("header: its sha256 is not the one in header_sha256")
-    header, members = _described(text, kind)
-    described = archive_size(_all_members(n_text, members))
-    if described != size:
-        raise BundleError(f"must have {described:,} bytes, as the header says, got {size:,}: a member is cut, or one more is there")
-    return header, members
-
-
-def _read_arrays(file: BinaryIO, members: list[Member], entries: list[bytes]) -> dict[str, Array]:
-    """All arrays, up to the end of the file."""
-    arrays = {}
-    for member in members:
-        array = _read_array(file, member, entries)
-        if _sha256(_bytes_of(array)) != member.sha256:
-            raise BundleError(f"{member.name}: its sha256 is not the one in the header")
-        if array.dtype.kind == "U" and array.reshape(-1).view(np.uint32).max(initial=0) > LARGEST_CODE_POINT:
-            raise BundleError(f"{member.name}: must be Unicode text")
-        arrays[member.name] = array
-    end = directory(entries, file.tell())
-    if file.read(len(end) + 1) != end:
-        raise BundleError("the directory of the archive is not that of its members")
-    return arrays
-
-
-def _length_of_text(file: BinaryIO, size: int, kind: str) -> int:
-    """Length of the JSON, from the ZIP header of the first member; the file stands at its beginning again."""
-    (stored,) = struct.unpack_from("<L", file.read(26).ljust(26, b"\0"), 22)
+def _read_header(file: io.BufferedReader, size: int, kind: str) -> tuple[dict[str, Any], list[Member], list[memoryview]]:
+    """The caller's header, what it says of the arrays, and the content of the two members that were read for that."""
+    (stored,) = struct.unpack_from("<L", file.read(26).ljust(26, b"\0"), 22)  # bytes of the first member, by its ZIP header
     file.seek(0)
     n_text = int(stored) - len(_all_members(0, [])[0].start)
     if not 0 < n_text <= min(size, HEADER_LIMIT):
         raise BundleError(f"expected a file of format {kind!r}, its header first, got something else or an older format")
-    return n_text
+    text, digest = (_read_array(file, member).tobytes() for member in _all_members(n_text, []))
+    if digest != hashlib.sha256(text).digest():
+        raise BundleError("header: its sha256 is not the one in header_sha256")
+    header, members = _described(text, kind)
+    described = _archive_size(_all_members(n_text, members))
+    if described != size:
+        raise BundleError(f"must have {described:,} bytes, as the header says, got {size:,}: a member is cut, or one more is there")
+    return header, members, [memoryview(text), memoryview(digest)]
 
 
-def _read_array(file: BinaryIO, member: Member, entries: list[bytes]) -> Array:
-    """The array of the member that begins here; its entry in the directory is put into `entries`."""
-    content, offset = np.empty(member.n_bytes, dtype=np.uint8), file.tell()
-    before = file.read(member.n_bytes_before)
-    if file.readinto(content) != content.size:  # type: ignore[attr-defined]
+def _read_array(file: io.BufferedReader, member: Member) -> Array:
+    """The array of the member that begins here."""
+    before, content = file.read(member.n_bytes_before), np.empty(member.nbytes, dtype=np.uint8)
+    if file.readinto(content.data) != content.size:
         raise BundleError(f"{member.name}: must have {content.size:,} bytes, the file ends before")
-    crc = _crc(member, content.data)
-    if before != member.before(crc):
+    if before != member.before(content.data):
         raise BundleError(f"{member.name}: must begin as its name, type, size and CRC-32 say, plainly stored, got {before!r}")
-    entries.append(member.entry(crc, offset))
     return content.view(member.dtype).reshape(member.shape)
 
 
@@ -184,8 +219,8 @@ def _described(text: bytes, kind: str) -> tuple[dict[str, Any], list[Member]]:
     all_members = _all_members(len(text), members)
     if len({member.name for member in all_members}) != len(all_members):
         raise BundleError(f"header: every array must have a name of its own, got {[member.name for member in members]}")
-    if archive_size(all_members) > LIMIT:
-        raise BundleError(f"header: the file must have at most {LIMIT:,} bytes, its arrays take {archive_size(all_members):,}")
+    if _archive_size(all_members) > LIMIT:
+        raise BundleError(f"header: the file must have at most {LIMIT:,} bytes, its arrays take {_archive_size(all_members):,}")
     return told["header"], members
 
 
@@ -198,7 +233,7 @@ def _member(entry: dict[str, Any]) -> Member:
     shape = entry["shape"]
     if type(shape) is not list or len(shape) > MAX_AXES or any(type(length) is not int or length < 0 for length in shape):
         raise BundleError(f"{member.name}: must have at most {MAX_AXES} axes, of whole numbers from 0, got {shape}")
-    if member._replace(shape=tuple(max(length, 1) for length in shape)).n_bytes > LIMIT:
+    if member._replace(shape=tuple(max(length, 1) for length in shape)).nbytes > LIMIT:
         raise BundleError(f"{member.name}: must take at most {LIMIT:,} bytes, got shape {shape}")
     return member._replace(shape=tuple(shape))
 
@@ -208,17 +243,21 @@ def _all_members(n_text: int, members: list[Member]) -> list[Member]:
     return [Member("header", (n_text,), "|u1", ""), Member("header_sha256", (32,), "|u1", ""), *members]
 
 
-def _pieces(contents: Iterator[tuple[Member, memoryview]]) -> Iterator[bytes | memoryview]:
-    """All bytes of the file."""
-    entries: list[bytes] = []
-    offset = 0
-    for member, content in contents:
-        crc = _crc(member, content)
-        entries.append(member.entry(crc, offset))
-        offset += member.n_bytes_before + len(content)
-        yield member.before(crc)
-        yield content
-    yield directory(entries, offset)
+def _archive_size(members: Sequence[Member]) -> int:
+    """Bytes of the whole archive."""
+    return sum(member.n_bytes_before + member.nbytes + 46 + len(member.file_name) for member in members) + 22
+
+
+def _pieces(members: Sequence[Member], contents: Sequence[memoryview]) -> Iterator[bytes | memoryview]:
+    """All bytes of the archive; the last piece is its directory."""
+    directory, offset = b"", 0
+    for member, content in zip(members, contents, strict=True):
+        before = member.before(content)
+        yield from (before, content)
+        directory += member.entry(before, offset)
+        offset += len(before) + len(content)
+    n = len(members)
+    yield directory + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, n, n, len(directory), offset, 0)
 
 
 def _plain(name: str, array: npt.ArrayLike) -> Array:
@@ -238,9 +277,5 @@ def _bytes_of(array: Array) -> memoryview:
     return array.reshape(-1).view(np.uint8).data
 
 
-def _crc(member: Member, content: memoryview) -> int:
-    return zlib.crc32(content, zlib.crc32(member.start))
-
-
-def _sha256(content: memoryview) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _sha256(array: Array) -> str:
+    return hashlib.sha256(_bytes_of(array)).hexdigest()

@@ -15,15 +15,7 @@ from scipy import sparse
 
 from . import __version__, spec
 
-LIBRARIES = {
-    "numpy": "numpy",
-    "scipy": "scipy",
-    "scikit-learn": "sklearn",
-    "numba": "numba",
-    "matplotlib": "matplotlib",
-    "threadpoolctl": "threadpoolctl",
-}
-"""What is called what when it is imported."""
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "numba", "matplotlib", "threadpoolctl")
 VARIABLES = ("NUMBA_", "OMP_", "OPENBLAS_", "MKL_", "BLIS_", "VECLIB_", "KMP_")
 """How names of environment variables begin that set threads or the compiler."""
 
@@ -34,10 +26,12 @@ def examine() -> dict[str, Any]:
     Edge: works without scikit-learn, numba and matplotlib, and says what is missing. The first call compiles a kernel.
     """
     variables = {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)}  # some libraries set more
+    affinity = getattr(os, "sched_getaffinity", None)  # on which processors this process may run, where the system tells
+    allowed = len(affinity(0)) if affinity else "unknown"
     return {
         "versions": {"c2f_ref": __version__, "python": platform.python_version()} | _versions(),
         "platform": {"system": platform.platform(), "machine": platform.machine(), "implementation": sys.implementation.name},
-        "processors": _processors(),
+        "processors": {"name": platform.processor() or "unknown", "count": os.cpu_count(), "allowed": allowed},
         "memory": _memory(),
         "thread pools": _thread_pools(),
         "numba": _numba(),
@@ -54,7 +48,8 @@ def is_sound(found: dict[str, Any]) -> bool:
 def _versions() -> dict[str, str]:
     """Versions as the libraries tell them when imported: being installed is not yet working."""
     versions = {}
-    for name, module in LIBRARIES.items():
+    for name in LIBRARIES:
+        module = "sklearn" if name == "scikit-learn" else name
         try:
             versions[name] = str(import_module(module).__version__)
         except ModuleNotFoundError as error:
@@ -62,16 +57,6 @@ def _versions() -> dict[str, str]:
         except Exception as error:  # a library that does not fit another one can raise anything
             versions[name] = f"fails: {error!r}"
     return versions
-
-
-def _processors() -> dict[str, Any]:
-    """How many there are, and on how many this process may run, where the system tells."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return {
-        "name": platform.processor() or "unknown",
-        "count": os.cpu_count(),
-        "allowed": len(affinity(0)) if affinity else "unknown",
-    }
 
 
 def _memory() -> dict[str, str]:
@@ -108,26 +93,22 @@ def _thread_pools() -> dict[str, Any]:
 
 def _numba() -> dict[str, Any]:
     """The compiler's state, after a parallel kernel has run and was held against the specification."""
+    assignment, table = sparse.csr_array(np.array([[0.5, 0.0, 0.25], [0.0, 2.0, 1.0]])), np.arange(12.0).reshape(3, 4)
     try:
         from . import fast
 
-        return _run_kernel(import_module("numba"), fast)
+        numba, began = import_module("numba"), time.perf_counter()
+        agrees = np.array_equal(fast.compose(assignment, table), spec.compose(assignment, table))
+        told = {
+            "kernel": "gives the bits of the specification" if agrees else "fails: its result is not that of the specification",
+            "seconds of the first call": round(time.perf_counter() - began, 2),
+            "threads": numba.get_num_threads(),
+        }
+        if not fast.compile.is_compiled:
+            return told | {"compiler": "off, by NUMBA_DISABLE_JIT"}
+        kernel: Any = fast.kernels.add_row
+        return told | {"compiler": "on", "threading layer": numba.threading_layer(), "cache": str(kernel.stats.cache_path)}
     except ModuleNotFoundError as error:
         return {"kernel": f"left out: {error.name} is not installed"}
     except Exception as error:  # as above
         return {"kernel": f"fails: {error!r}"}
-
-
-def _run_kernel(numba: Any, fast: Any) -> dict[str, Any]:
-    assignment, table = sparse.csr_array(np.array([[0.5, 0.0, 0.25], [0.0, 2.0, 1.0]])), np.arange(12.0).reshape(3, 4)
-    began = time.perf_counter()
-    agrees = np.array_equal(fast.compose(assignment, table), spec.compose(assignment, table))
-    told = {
-        "kernel": "gives the bits of the specification" if agrees else "fails: its result is not that of the specification",
-        "seconds of the first call": round(time.perf_counter() - began, 2),
-        "threads": numba.get_num_threads(),
-    }
-    if not fast.compile.is_compiled:
-        return told | {"compiler": "off, by NUMBA_DISABLE_JIT"}
-    cache = fast.kernels.add_row.stats.cache_path
-    return told | {"compiler": "on", "threading layer": numba.threading_layer(), "cache": str(cache)}

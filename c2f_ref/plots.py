@@ -30,7 +30,7 @@ def plot_training(evaluations: Sequence[Evaluation], axes: Axes | None = None) -
 
     Edge: no evaluations give empty axes.
     """
-    axes = axes or _new_axes()
+    axes = axes or _new_figure().add_subplot()
     offset = 0
     for colour, (stage, (marker, line, assignment)) in enumerate(STAGES.items()):
         told = [evaluation for evaluation in evaluations if evaluation.stage == stage]
@@ -81,7 +81,7 @@ def plot_memory(
     """
     from matplotlib.ticker import EngFormatter
 
-    axes = axes or _new_axes()
+    axes = axes or _new_figure().add_subplot()
     for number, (name, points) in enumerate(families.items()):
         wrong = [n_bytes for n_bytes, _ in points if not n_bytes > 0]
         if wrong:
@@ -103,7 +103,7 @@ def plot_sparsity(tables: Mapping[str, npt.ArrayLike], axes: Sequence[Axes] | No
 
     Shapes: tables (F, D) each; an Axes for each.
     """
-    axes = axes or _new_row(len(tables))
+    axes = axes or _new_figure(1 + 4 * len(tables)).subplots(1, len(tables), squeeze=False)[0]
     for panel, (name, table) in zip(axes, tables.items(), strict=True):
         is_stored = np.asarray(table) != 0
         panel.imshow(is_stored, cmap="Greys", vmin=0, vmax=1, aspect="auto", interpolation="none")
@@ -119,7 +119,7 @@ def plot_bridges(fine_assignment: sparse.csr_array, axes: Axes | None = None) ->
     Shapes: S_f (C, F).
     Edge: a weight that underflowed to 0 is stored, but cannot be seen.
     """
-    axes = axes or _new_axes()
+    axes = axes or _new_figure().add_subplot()
     weights = np.asarray(fine_assignment.toarray())
     order = np.argsort(weights.argmax(axis=1), kind="stable")
     picture = axes.imshow(weights[order], cmap="Greys", vmin=0, aspect="auto", interpolation="none")
@@ -146,7 +146,7 @@ def plot_embeddings(
     Shapes: entities (N, D), coarse (C, D), fine (F, D) or None.
     Edge: nodes that lie outside the plane are seen at their shadows in it.
     """
-    axes = axes or _new_axes(height=6)
+    axes = axes or _new_figure(height=6).add_subplot()
     shown = np.unique(np.linspace(0, len(entities) - 1, min(len(entities), most_entities)).astype(np.int64))
     users, items = shown[shown < n_users], shown[shown >= n_users]
     groups: dict[str, tuple[Float64Array, dict[str, Any]]] = {
@@ -185,13 +185,7 @@ def principal_plane(points: Float64Array) -> tuple[Float64Array, Float64Array, F
     return centre, np.pad(directions, ((0, missing), (0, 0)))[:2], variances[:2] / (variances.sum() or 1.0)
 
 
-def _new_axes(height: float = 4) -> Axes:
+def _new_figure(width: float = 7, height: float = 4) -> Any:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(7, height), layout="constrained").add_subplot()
-
-
-def _new_row(n_panels: int) -> list[Axes]:
-    from matplotlib.figure import Figure
-
-    return list(Figure(figsize=(1 + 4 * n_panels, 4), layout="constrained").subplots(1, n_panels, squeeze=False)[0])
+    return Figure(figsize=(width, height), layout="constrained")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import timedelta
 
 from .training import Callbacks, Estimate, Evaluation, Progress
 
@@ -24,32 +25,33 @@ class ProgressLine:
 
     def estimated(self, estimate: Estimate) -> None:
         """Say how long a stage can take."""
-        sys.stderr.write(
+        _say(
             f"{estimate.stage}: at most {_duration(estimate.seconds)} for {estimate.max_steps:,} steps of "
             f"{estimate.step_seconds:.3f} s and {estimate.max_evaluations} evaluations of {estimate.evaluation_seconds:.2f} s\n"
         )
-        sys.stderr.flush()
 
     def stepped(self, progress: Progress) -> None:
         """Show how far training is, a few times a second."""
         now = time.perf_counter()
         if self.live and now - self.last >= SECONDS_BETWEEN:
             self.last = now
-            sys.stderr.write(f"{START_OF_LINE}{_where(progress)}, loss {progress.loss:.4f}, {_pace(progress)}")
-            sys.stderr.flush()
+            _say(f"{START_OF_LINE}{_where(progress)}, loss {progress.loss:.4f}, {_pace(progress)}")
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """Say what an evaluation found."""
         loss = "untrained" if evaluation.loss is None else f"loss {evaluation.loss:.4f}, {_pace(evaluation)}"
         best = " (best)" if evaluation.is_best else ""
         start = START_OF_LINE if self.live else ""
-        sys.stderr.write(f"{start}{_where(evaluation)}: validation NDCG {evaluation.ndcg:.4f}{best}, {loss}\n")
-        sys.stderr.flush()
+        _say(f"{start}{_where(evaluation)}: validation NDCG {evaluation.ndcg:.4f}{best}, {loss}\n")
 
     def close(self) -> None:
         """Leave the terminal on a fresh line."""
         if self.live:
-            sys.stderr.write(START_OF_LINE)
+            _say(START_OF_LINE)
+
+
+def _say(text: str) -> None:
+    print(text, end="", file=sys.stderr, flush=True)
 
 
 def _where(told: Progress | Evaluation) -> str:
@@ -62,6 +64,4 @@ def _pace(told: Progress | Evaluation) -> str:
 
 
 def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"
+    return str(timedelta(seconds=round(seconds)))

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .container import BundleError, read_container, write_container
-from .members import LIMIT
+from .container import LIMIT, BundleError, read_container, write_container
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -21,11 +20,8 @@ METHOD = 1
 PLAIN = ("user_ids", "item_ids", "graph_columns", "graph_starts", "bias", "coarse")
 ROWS = ("coarse_assignment.values", "coarse_assignment.columns")
 FINE_ROWS = ("fine_assignment.values", "fine_assignment.columns")
-MEMBERS = (
-    {*PLAIN, *ROWS},
-    {*PLAIN, *ROWS, *FINE_ROWS, "fine"},
-    {*PLAIN, *ROWS, *FINE_ROWS, "fine.values", "fine.columns", "fine.starts"},
-)
+FINE = ("fine.values", "fine.columns", "fine.starts")
+MEMBERS = ({*PLAIN, *ROWS}, {*PLAIN, *ROWS, *FINE_ROWS, "fine"}, {*PLAIN, *ROWS, *FINE_ROWS, *FINE})
 """What a file holds: of the coarse stage alone, with a dense fine table, with a compressed one."""
 VALUES, TABLES = (np.float32, np.float64), (np.float16, np.float32, np.float64)
 COUNTS = {
@@ -87,20 +83,34 @@ class StoredModel:
         """I."""
         return int(np.size(self.item_ids))
 
+    def fine_table(self) -> Array | None:
+        """E_f as one array. Shapes: -> (F, D)."""
+        if not isinstance(self.fine, CompressedRows):
+            return self.fine
+        counts: Array = np.diff(self.fine.starts.astype(np.int64))
+        table = np.zeros((counts.size, self.coarse.shape[1]), dtype=self.fine.values.dtype)
+        table[np.repeat(np.arange(counts.size), counts), self.fine.columns] = self.fine.values
+        return table
+
+    def arrays(self) -> dict[str, Array]:
+        """Every array by the name of its member in the file."""
+        named: dict[str, Array] = {}
+        for name in (*PLAIN, "coarse_assignment", "fine", "fine_assignment"):
+            part = getattr(self, name)
+            if isinstance(part, FixedRows | CompressedRows):
+                named |= {f"{name}.{field}": array for field, array in part._asdict().items()}
+            elif part is not None:
+                named[name] = part
+        return named
+
 
 def write_stored(path: str | PathLike[str], model: StoredModel) -> None:
     """Write `model` to `path`: all of it, or nothing and the old file stays.
 
     Errors: OSError where the folder cannot be written; BundleError for what `read_stored` would not take.
     """
-    arrays: dict[str, Array] = {}
-    for name in (*PLAIN, "coarse_assignment", "fine", "fine_assignment"):
-        part = getattr(model, name)
-        if isinstance(part, FixedRows | CompressedRows):
-            arrays |= {f"{name}.{field}": array for field, array in part._asdict().items()}
-        elif part is not None:
-            arrays[name] = part
     header = {"method": METHOD, "settings": dict(model.settings), "provenance": dict(model.provenance or {})}
+    arrays = model.arrays()
     _stored(header, arrays)
     write_container(path, FORMAT, header, arrays)
 
@@ -131,16 +141,13 @@ def _stored(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> StoredMod
     wanted = min(MEMBERS, key=lambda names: len(names ^ arrays.keys()))
     if wanted != arrays.keys():
         raise BundleError(f"{', '.join(sorted(wanted ^ arrays.keys()))}: missing, or one too many")
-    has_fine = "fine_assignment.values" in arrays
     model = StoredModel(
         settings=settings,
         provenance=provenance,
         **{name: arrays[name] for name in PLAIN},
         coarse_assignment=FixedRows(*(arrays[name] for name in ROWS)),
-        fine=CompressedRows(*(arrays[f"fine.{part}"] for part in CompressedRows._fields))
-        if "fine.values" in arrays
-        else arrays.get("fine"),
-        fine_assignment=FixedRows(*(arrays[name] for name in FINE_ROWS)) if has_fine else None,
+        fine=CompressedRows(*(arrays[name] for name in FINE)) if FINE[0] in arrays else arrays.get("fine"),
+        fine_assignment=FixedRows(*(arrays[name] for name in FINE_ROWS)) if FINE_ROWS[0] in arrays else None,
     )
     _require_model(model)
     return model

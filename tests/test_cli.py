@@ -395,7 +395,7 @@ def test_recommend_lists_no_more_than_there_is(files: Files) -> None:
 def test_recommend_refuses_a_user_it_does_not_know(files: Files) -> None:
     done = run("recommend", files.csv_model, "u3", "nobody", "--json")
     assert (done.code, done.out) == (3, "")
-    assert "user 'nobody' is not in" in done.err
+    assert "user 'nobody' is not among" in done.err
     assert "30 users" in done.err
 
 

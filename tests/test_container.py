@@ -164,7 +164,7 @@ def test_the_header_alone_can_be_read(content: bytes, tmp_path: Path) -> None:
     assert [(member.name, member.shape, member.dtype) for member in members] == [
         (name, array.shape, array.dtype.str) for name, array in arrays().items()
     ]
-    assert [member.n_bytes for member in members] == [array.nbytes for array in arrays().values()]
+    assert [member.nbytes for member in members] == [array.nbytes for array in arrays().values()]
 
 
 # Damage

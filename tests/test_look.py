@@ -23,7 +23,7 @@ from training.tiny import RECIPE, SETTINGS, tiny_split, with_schedules
 import c2f_ref
 from c2f_ref import doctor, spec
 from c2f_ref.bundle import Model, load_model, save_model
-from c2f_ref.cli import look, main
+from c2f_ref.cli import main, models
 from c2f_ref.doctor import examine, is_sound
 from c2f_ref.training import embed_model, embed_nodes, to_model, train
 
@@ -89,8 +89,8 @@ def test_what_is_drawn_are_the_propagated_nodes_and_the_stored_entries(
     """Of the model as it is in the file, whatever its tables are rounded to."""
     drawn: dict[str, Any] = {}
     for name in ("plot_embeddings", "plot_sparsity", "plot_bridges"):
-        draw = getattr(look, name)
-        monkeypatch.setattr(look, name, lambda *given, name=name, draw=draw: drawn.update({name: given}) or draw(*given))
+        draw = getattr(models, name)
+        monkeypatch.setattr(models, name, lambda *given, name=name, draw=draw: drawn.update({name: given}) or draw(*given))
     model = load_model(files.model).with_tables(dtype)
     save_model(tmp_path / "model.npz", model)
     assert run(capsys, "plot", tmp_path / "model.npz", "--out", tmp_path)[0] == 0

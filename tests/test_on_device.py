@@ -106,13 +106,15 @@ def json_of(model_file: Path, users: list[str], *options: str) -> Any:
 
 
 def test_a_memory_budget_changes_no_list(model_file: Path) -> None:
-    """Scores agree to what rounding embeddings to float32 leaves."""
-    users = [str(raw) for raw in load_model(model_file).user_ids[[3, 0]]]
+    """Scores have the same bits, and agree with the specification's to what rounding embeddings to float32 leaves."""
+    model = load_model(model_file)
+    entities, users = embed_model(model, ops=spec), [str(raw) for raw in model.user_ids[[3, 0]]]
     plain, within = json_of(model_file, users), json_of(model_file, users, "--memory-budget", "1MiB")
-    assert within.keys() == plain.keys()
-    for user in users:
-        assert [entry["item"] for entry in within[user]] == [entry["item"] for entry in plain[user]]
-        assert [entry["score"] for entry in within[user]] == pytest.approx([entry["score"] for entry in plain[user]], abs=1e-5)
+    assert within == plain
+    items, scores = spec.rank_items(entities, model.bias, model.n_users, np.array([3, 0]), model.seen, 10)
+    for row, user in enumerate(users):
+        assert [entry["item"] for entry in plain[user]] == model.item_ids[items[row]].tolist()
+        assert [entry["score"] for entry in plain[user]] == pytest.approx(scores[row].tolist(), abs=1e-5)
 
 
 @pytest.mark.parametrize(

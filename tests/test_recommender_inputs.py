@@ -18,12 +18,15 @@ from support.strategies import draw_pairs, read_only, rngs
 from c2f_ref import spec
 from c2f_ref.container import BundleError
 from c2f_ref.interactions import DataError, Interactions
-from c2f_ref.recommender.inputs import drawn_for_validation, interactions_of, interactions_within, split_for
-from c2f_ref.recommender.parameters import (
+from c2f_ref.recommender.inputs import (
+    drawn_for_validation,
     from_provenance,
     implementation_named,
+    interactions_of,
+    interactions_within,
     recipe_named,
     seed_of,
+    split_for,
     to_provenance,
 )
 from c2f_ref.spec import CONTRACT, SettingsError

@@ -17,12 +17,11 @@ from support.strategies import draw_model, models
 from training.tiny import RECIPE, SETTINGS, tiny_split, with_schedules
 
 from c2f_ref import C2FRecommender, Model
-from c2f_ref.recommender.serving import Ranker
 
 SPLIT = tiny_split()
 
 
-def ranker_of(drawn: Drawn, *, fine: bool, **changes: Any) -> Ranker:
+def ranker_of(drawn: Drawn, *, fine: bool, **changes: Any) -> C2FRecommender:
     """A model of both stages, or of the coarse one, whose raw ids are positions."""
     model = Model(
         settings=replace(drawn.settings, **changes),
@@ -35,7 +34,7 @@ def ranker_of(drawn: Drawn, *, fine: bool, **changes: Any) -> Ranker:
         fine=drawn.fine if fine else None,
         fine_assignment=drawn.fine_assignment if fine else None,
     )
-    return Ranker(model, "c2f_ref.spec")
+    return C2FRecommender(implementation="c2f_ref.spec")._adopt(model, None, ())
 
 
 @given(models(signed=True), st.booleans(), st.booleans(), st.integers(0, 12), st.randoms(use_true_random=False))
@@ -47,7 +46,7 @@ def test_lists_of_any_model_are_those_of_brute_force(drawn: Drawn, fine: bool, e
     ids, scores = ranker.recommend(users, n, exclude_seen=exclude, items=candidates)
     assert ids.shape == scores.shape == (len(users), n)
     for row, user in enumerate(users):
-        embedding, items = ranker.embeddings[0][user], ranker.embeddings[1]
+        embedding, items = ranker.embeddings()[0][user], ranker.embeddings()[1]
         fit = [math.fsum(embedding * items[i]) + drawn.bias[drawn.n_users + i] for i in range(drawn.n_items)]
         seen = set(drawn.items[drawn.users == user].tolist()) if exclude else set()
         ranked = scalar.rank(fit, set(range(drawn.n_items)) - set(candidates) | seen, n)
@@ -102,7 +101,7 @@ def test_the_direction_is_that_of_a_node_with_these_edges(drawn: Drawn, fine: bo
         assert made.tolist() == [0.0] * drawn.settings.dim
         return
     np.testing.assert_allclose(made / np.linalg.norm(made), total / np.linalg.norm(total), rtol=0, atol=1e-9)
-    lengths = [math.sqrt(math.fsum(value**2 for value in row)) for row in ranker.embeddings[0]]
+    lengths = [math.sqrt(math.fsum(value**2 for value in row)) for row in ranker.embeddings()[0]]
     assert np.linalg.norm(made) == pytest.approx(math.fsum(lengths) / drawn.n_users, rel=1e-12)
 
 
@@ -118,7 +117,7 @@ def test_with_nothing_to_go_by_the_biases_rank(fine: bool) -> None:
     ):
         assert ranker.fold_in(own).tolist() == [0.0] * 6
         wanted = scalar.rank(drawn.bias[5:].tolist(), set(own), 7)
-        assert ranker.recommend_for(own, 7, exclude_seen=True, items=None)[0].tolist() == wanted
+        assert ranker.recommend_for(own, 7)[0].tolist() == wanted
 
 
 def test_an_item_counts_once_and_one_item_may_stand_alone() -> None:
@@ -131,7 +130,7 @@ def test_zeros_are_like_nothing() -> None:
     """A model whose tables are 0 has cosine 0 everywhere: the first others are listed."""
     drawn = draw_model((5, 7, 4, 3, 6, 8), np.random.default_rng(1))
     ranker = ranker_of(drawn._replace(coarse=np.zeros((4, 6))), fine=False)
-    ids, cosines = ranker.similar("items", 1, 4)
+    ids, cosines = ranker.similar_items(1, 4)
     assert (ids.tolist(), cosines.tolist()) == ([0, 2, 3, 4], [0.0] * 4)
 
 

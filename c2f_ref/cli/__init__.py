@@ -16,27 +16,32 @@ from ..conformance import ModuleLoadError, VectorError
 from ..container import BundleError
 from ..interactions import DataError
 from ..spec import SettingsError, SpecError
-from . import check, look, memory, serve, train
+from . import check, models, train
 
 BROKEN_PIPE = 141
 """Exit code when nobody reads the output any more, as shells have it."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C or SIGTERM, as shells have it."""
-COMMANDS = (train, serve, memory, check, look)
+COMMANDS = (train, models, check)
 """Modules whose `add` puts commands into the parser, in the order of the help text."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `arguments` default to those of the process."""
-    parser = _parser()
+    parser = argparse.ArgumentParser(prog="c2f-ref", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for module in COMMANDS:
+        module.add(commands)
     options = parser.parse_args(arguments)
     terminated = signal.signal(signal.SIGTERM, _on_terminate)
     try:
-        code = int(options.run(options))
+        code = int(options.run(options) or 0)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        parser.exit(INTERRUPTED, f"\n{parser.prog}: interrupted{_how_to_go_on(options)}\n")
+        folder = getattr(options, "checkpoint", None)
+        how_to_go_on = f"; the same command with --resume goes on from {folder}" if folder else ""
+        parser.exit(INTERRUPTED, f"\n{parser.prog}: interrupted{how_to_go_on}\n")
     except BrokenPipeError:  # `c2f-ref ... | head`: whoever read has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes
         return BROKEN_PIPE
@@ -48,19 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, terminated)
 
 
-def _how_to_go_on(options: argparse.Namespace) -> str:
-    folder = getattr(options, "checkpoint", None)
-    return f"; the same command with --resume goes on from {folder}" if folder else ""
-
-
 def _on_terminate(signal_number: int, frame: Any) -> None:
     """End as after Ctrl-C, so that everything that is being written is finished or undone."""
     raise KeyboardInterrupt
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="c2f-ref", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in COMMANDS:
-        module.add(commands)
-    return parser

@@ -13,10 +13,13 @@ Commands: TypeAlias = Any
 """What `add_subparsers` returns, which argparse keeps private."""
 
 
-def add_command(commands: Commands, name: str, text: str, example: str) -> argparse.ArgumentParser:
-    """The parser of a new command, whose help ends with an example of its use."""
+def add_command(
+    commands: Commands, run: Callable[[argparse.Namespace], int | None], name: str, text: str, example: str
+) -> argparse.ArgumentParser:
+    """The parser of a new command: `run` carries it out and returns an exit code, or None for 0; its help ends with an example."""
     raw, epilog = argparse.RawDescriptionHelpFormatter, f"example: {example}"
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, epilog=epilog, formatter_class=raw)
+    parser.set_defaults(run=run, parser=parser)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""`conformance` and `vectors`: hold someone's implementation against the method, or hand out the known answers."""
+"""`conformance`, `vectors`, `doctor`: judge an implementation, hand out the known answers, say what machine this is."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ from pathlib import Path
 from ..conformance import CommandError, Report, UnknownOperationError, check, check_command, load_module, run, write_vectors
 from ..conformance.cases import DTYPES
 from ..conformance.runner import TIME_LIMIT
+from ..doctor import examine, is_sound
 from .arguments import Commands, add_command
+
+DOCTOR_EXAMPLE = """\
+c2f-ref doctor > machine.txt
+
+Put what it prints into a report of a defect. Exit code 1 says that something that is installed does not work.
+"""
 
 
 def add(commands: Commands) -> None:
-    """Put both commands among the others."""
-    conformance = add_command(
-        commands, "conformance", "hold an implementation against the method", "c2f-ref conformance mine.py --only propagate_coarse"
-    )
+    """Put the commands among the others."""
+    text, example = "hold an implementation against the method", "c2f-ref conformance mine.py --only propagate_coarse"
+    conformance = add_command(commands, _conformance, "conformance", text, example)
     conformance.add_argument("module", nargs="?", metavar="MODULE", help="dotted name or .py file, with names of c2f_ref.spec")
     conformance.add_argument(
         "--command", metavar="'./impl {in} {out}'", help="a program of any kind, see c2f_ref/conformance/command.py"
@@ -34,11 +40,14 @@ def add(commands: Commands) -> None:
     )
     conformance.add_argument("--json", action="store_true")
     conformance.add_argument("--junit", type=Path, metavar="FILE", help="write a report for continuous integration")
-    conformance.set_defaults(run=_conformance, parser=conformance)
 
-    vectors = add_command(commands, "vectors", "write the cases as files: a manifest and .npy arrays", "c2f-ref vectors answers")
+    text = "write the cases as files: a manifest and .npy arrays"
+    vectors = add_command(commands, _vectors, "vectors", text, "c2f-ref vectors answers")
     vectors.add_argument("folder", type=Path, metavar="DIR")
-    vectors.set_defaults(run=_vectors)
+
+    text = "versions, threads and compiler of this machine: what a bug report needs"
+    doctor = add_command(commands, _doctor, "doctor", text, DOCTOR_EXAMPLE)
+    doctor.add_argument("--json", action="store_true", help="one JSON object")
 
 
 def _conformance(options: argparse.Namespace) -> int:
@@ -68,6 +77,17 @@ def _report(options: argparse.Namespace) -> Report:
     return check(module, **chosen, time_limit=options.time_limit, exits_when_stuck=True)
 
 
-def _vectors(options: argparse.Namespace) -> int:
+def _vectors(options: argparse.Namespace) -> None:
     print(f"{options.folder}: {write_vectors(options.folder)} cases")
-    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    found = examine()
+    if options.json:
+        print(json.dumps(found))
+    else:
+        for section, entries in found.items():
+            print(f"{section}:" if entries else f"{section}: none")
+            for name, value in entries.items():
+                print(f"  {name}: {value}")
+    return 0 if is_sound(found) else 1

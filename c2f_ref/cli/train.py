@@ -28,14 +28,12 @@ Stopped? The same command with --resume goes on to the same bytes.
 
 def add(commands: Commands) -> None:
     """Put both commands among the others."""
-    demo = add_command(
-        commands, "demo", "train both stages on planted data and show everything, in under a minute", "c2f-ref demo --out c2f-demo"
-    )
+    text = "train both stages on planted data and show everything, in under a minute"
+    demo = add_command(commands, _demo, "demo", text, "c2f-ref demo --out c2f-demo")
     demo.add_argument("--out", type=Path, default=Path("c2f-demo"), metavar="DIR", help="folder for model and picture")
     demo.add_argument("--seed", type=at_least(0), default=0)
-    demo.set_defaults(run=_demo)
 
-    train_ = add_command(commands, "train", "train both stages on your interactions", TRAIN_EXAMPLE)
+    train_ = add_command(commands, _train, "train", "train both stages on your interactions", TRAIN_EXAMPLE)
     add_data(train_)
     train_.add_argument("--out", type=Path, required=True, metavar="MODEL")
     train_.add_argument("--recipe", choices=sorted(RECIPES), default="laptop")
@@ -51,15 +49,13 @@ def add(commands: Commands) -> None:
     train_.add_argument("--threads", type=at_least(1), metavar="N", help="of the compiled loops; changes no result")
     train_.add_argument("--checkpoint", type=Path, metavar="DIR", help="keep here what is needed to go on after a stop")
     train_.add_argument("--resume", action="store_true", help="go on from --checkpoint, if anything is there")
-    train_.set_defaults(run=_train)
 
 
-def _demo(options: argparse.Namespace) -> int:
+def _demo(options: argparse.Namespace) -> None:
     run_demo(options.out, options.seed)
-    return 0
 
 
-def _train(options: argparse.Namespace) -> int:
+def _train(options: argparse.Namespace) -> None:
     if not options.out.absolute().parent.is_dir():
         raise DataError(f"the folder of {options.out} must exist before training begins")
     split = read_split(options.data, split_file=options.split, seed=options.split_seed)
@@ -93,4 +89,3 @@ def _train(options: argparse.Namespace) -> int:
     model = to_model(split, settings, coarse.best, fine.best if fine else None, provenance).with_tables(*STORED[store])
     save_model(options.out, model)
     print(f"{options.out}: {model.describe_stored()}")
-    return 0

@@ -42,26 +42,24 @@ class Device:
     Edge: one request at a time: two threads need two devices.
     """
 
-    def __init__(self, stored: StoredModel, *, memory_budget: int | None = None) -> None:
-        self._budget = DEFAULT_BUDGET if memory_budget is None else memory_budget
-        self._sizes = sizes_of(stored)
+    def __init__(self, stored: StoredModel, *, memory_budget: int = DEFAULT_BUDGET) -> None:
+        self._budget, self._sizes = memory_budget, sizes_of(stored)
         allot(self._sizes, self._budget, 1, 1)
         self._stored, self._plan = stored, prepare(stored)
         self._kept: list[Array] = []
 
     @classmethod
-    def load(cls, path: str | PathLike[str], *, memory_budget: int | None = None) -> Device:
+    def load(cls, path: str | PathLike[str], *, memory_budget: int = DEFAULT_BUDGET) -> Device:
         """The device of a model file, read within the same budget.
 
         Errors: MemoryBudgetError before an array is read, naming the least budget for loading and serving; BundleError for a file
         that is no model; OSError where there is none.
         """
-        budget = DEFAULT_BUDGET if memory_budget is None else memory_budget
         loading, sizes = loading_bytes(os.stat(path).st_size), sizes_in_file(path)
         least = max(loading, serving_bytes(sizes))
-        if budget < least:
-            raise MemoryBudgetError(least, budget)
-        return cls(read_stored(path, max_bytes=budget), memory_budget=budget)
+        if memory_budget < least:
+            raise MemoryBudgetError(least, memory_budget)
+        return cls(read_stored(path, max_bytes=memory_budget), memory_budget=memory_budget)
 
     @property
     def user_ids(self) -> Array:
@@ -114,19 +112,14 @@ class Device:
         del self._kept[columns_kept:]
         items, best = np.full((users.size, n), -1), np.full((users.size, n), -np.inf)
         for start in range(0, users.size, users_at_once):
-            block = slice(start, start + users_at_once)
-            self._rank_block(users[block], columns_kept, exclude_seen, items[block], best[block])
+            block = users[start : start + users_at_once]
+            for row, (user, scores) in enumerate(zip(block, self._scores(block, columns_kept), strict=True), start):
+                if exclude_seen:
+                    scores[self._stored.graph_columns[self._plan.starts[user] : self._plan.starts[user + 1]]] = -np.inf
+                order = np.argsort(-scores, kind="stable")[:n]
+                order = order[scores[order] > -np.inf]
+                items[row, : order.size], best[row, : order.size] = order, scores[order]
         return items, best
-
-    def _rank_block(self, users: Array, columns_kept: int, exclude_seen: bool, items: Array, best: Array) -> None:
-        """Put the lists of these users into `items` and `best`, which are padded already."""
-        for row, scores in enumerate(self._scores(users, columns_kept)):
-            if exclude_seen:
-                first, last = self._plan.starts[users[row] : users[row] + 2]
-                scores[self._stored.graph_columns[first:last]] = -np.inf
-            order = np.argsort(-scores, kind="stable")[: items.shape[1]]
-            order = order[scores[order] > -np.inf]
-            items[row, : order.size], best[row, : order.size] = order, scores[order]
 
     def _scores(self, users: Array, columns_kept: int) -> Array:
         """Scores of all items, column after column. Shapes: (b,) -> (b, I) float64."""

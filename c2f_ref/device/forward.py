@@ -8,12 +8,12 @@ the row sums of the expanded graph, a link of user and item weighs (1 / sqrt(d_u
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from ..stored import Array, CompressedRows, FixedRows, StoredModel
+from ..stored import Array, FixedRows, StoredModel
 
 
 class DevicePlan(NamedTuple):
@@ -23,8 +23,6 @@ class DevicePlan(NamedTuple):
     """
 
     starts: Array
-    cuts: list[int]
-    """Users at which blocks of pairs begin: at most N pairs each, and whole users, who have at most I."""
     scale: Array
     """Of an entity, for what it sends to entities and gets from them."""
     coarse_links: FixedRows
@@ -43,23 +41,22 @@ def prepare(stored: StoredModel) -> DevicePlan:
     Source: coarse stage, step 2; fine stage, step 4; building blocks, normalise and soft.
     """
     starts = stored.graph_starts.astype(np.int64)
-    cuts = _cut(starts, stored.n_users + stored.n_items)
     counts = np.concatenate([np.diff(starts), np.zeros(stored.n_items, dtype=np.int64)])
-    for first, last in pairwise(cuts):
-        columns = stored.graph_columns[starts[first] : starts[last]]
-        counts[stored.n_users :] += np.bincount(columns.astype(np.intp), minlength=stored.n_items)
-    degrees = _degrees_of_entities(stored, starts, cuts, counts)
+    for _, _, items in blocks_of_pairs(stored, starts):
+        counts[stored.n_users :] += np.bincount(items, minlength=stored.n_items)
+    degrees = _degrees_of_entities(stored, starts, counts)
     n_coarse = len(stored.coarse)
     coarse_degrees = compose_transposed(stored.coarse_assignment, np.ones(len(degrees)), n_coarse)
     fine_links = thresholded = None
-    if stored.fine is not None and stored.fine_assignment is not None:
-        thresholded = soft(_dense(stored.fine, stored.coarse.shape[1]), float(stored.settings["threshold"]))
+    table = stored.fine_table()
+    if table is not None and stored.fine_assignment is not None:
+        thresholded = soft(table.astype(np.float64), float(stored.settings["threshold"]))
         coarse_degrees += compose(stored.fine_assignment, np.ones(len(thresholded)))
         fine_degrees = compose_transposed(stored.fine_assignment, np.ones(n_coarse), len(thresholded))
         fine_links = _normalise(stored.fine_assignment, coarse_degrees, fine_degrees)
     coarse_links = _normalise(stored.coarse_assignment, degrees, coarse_degrees)
     scale = _inverse_root(counts) * _inverse_root(degrees)
-    return DevicePlan(starts, cuts, scale, coarse_links, fine_links, thresholded)
+    return DevicePlan(starts, scale, coarse_links, fine_links, thresholded)
 
 
 def embed_column(stored: StoredModel, plan: DevicePlan, column: int) -> Array:
@@ -132,30 +129,36 @@ def _send_to_neighbours(stored: StoredModel, plan: DevicePlan, entities: Array) 
     """The entities' block of G times x: scale, sum over neighbours, scale. Shapes: (N,) -> (N,)."""
     n_users, n_items = stored.n_users, stored.n_items
     sent, total = plan.scale * entities, np.zeros(n_users + n_items)
-    for first, last in pairwise(plan.cuts):
-        starts, items = _pairs_of(stored, plan.starts, first, last)
-        total[first:last] = _sum_runs(sent[n_users:][items], starts)
-        total[n_users:] += np.bincount(items, np.repeat(sent[first:last], np.diff(starts)), minlength=n_items)
+    for users, starts, items in blocks_of_pairs(stored, plan.starts):
+        total[users] = _sum_runs(sent[n_users:][items], starts)
+        total[n_users:] += np.bincount(items, np.repeat(sent[users], np.diff(starts)), minlength=n_items)
     total *= plan.scale
     return total
 
 
-def _degrees_of_entities(stored: StoredModel, starts: Array, cuts: list[int], counts: Array) -> Array:
+def _degrees_of_entities(stored: StoredModel, starts: Array, counts: Array) -> Array:
     """Row sums of [A, S_c], with A_ui = 1 / sqrt(d_u d_i) in the form of the specification. Shapes: -> (N,)."""
     n_users, n_items = stored.n_users, stored.n_items
     degrees = np.zeros(n_users + n_items)
-    for first, last in pairwise(cuts):
-        starts_here, items = _pairs_of(stored, starts, first, last)
-        weights = 1.0 / np.sqrt(np.repeat(counts[first:last], np.diff(starts_here)) * counts[n_users:][items])
-        degrees[first:last] = _sum_runs(weights, starts_here)
+    for users, starts_here, items in blocks_of_pairs(stored, starts):
+        weights = 1.0 / np.sqrt(np.repeat(counts[users], np.diff(starts_here)) * counts[n_users:][items])
+        degrees[users] = _sum_runs(weights, starts_here)
         degrees[n_users:] += np.bincount(items, weights, minlength=n_items)
     degrees += compose(stored.coarse_assignment, np.ones(len(stored.coarse)))
     return degrees
 
 
-def _pairs_of(stored: StoredModel, starts: Array, first: int, last: int) -> tuple[Array, Array]:
-    """Pairs of users first to last: where each one's begin, counted from the first of them, and their items."""
-    return starts[first : last + 1] - starts[first], stored.graph_columns[starts[first] : starts[last]].astype(np.intp)
+def blocks_of_pairs(stored: StoredModel, starts: Array) -> Iterator[tuple[slice, Array, Array]]:
+    """All pairs, in blocks of whole users: at most N pairs, which a single user, who has at most I, cannot exceed.
+
+    Of each block: its users, where the pairs of each begin, counted from the first of them, and the items of the pairs.
+    """
+    first, n_pairs = 0, stored.n_users + stored.n_items
+    while first < stored.n_users:
+        last = max(int(np.searchsorted(starts, starts[first] + n_pairs, side="right")) - 1, first + 1)
+        items = stored.graph_columns[starts[first] : starts[last]].astype(np.intp)
+        yield slice(first, last), starts[first : last + 1] - starts[first], items
+        first = last
 
 
 def _sum_runs(values: Array, starts: Array) -> Array:
@@ -165,15 +168,6 @@ def _sum_runs(values: Array, starts: Array) -> Array:
     if filled.size:
         total[filled] = np.add.reduceat(values, starts[filled])
     return total
-
-
-def _cut(starts: Array, n_pairs: int) -> list[int]:
-    """Users at which blocks begin, and where the last one ends: whole users, at most `n_pairs` pairs unless one user has more."""
-    n_users, cuts = len(starts) - 1, [0]
-    while cuts[-1] < n_users:
-        fitting = int(np.searchsorted(starts, starts[cuts[-1]] + n_pairs, side="right")) - 1
-        cuts.append(max(fitting, cuts[-1] + 1))
-    return cuts
 
 
 def _normalise(rows: FixedRows, row_degrees: Array, column_degrees: Array) -> FixedRows:
@@ -190,13 +184,3 @@ def _inverse_root(degrees: Array) -> Array:
     """1 / sqrt(d), and 0 where d is not positive."""
     roots = np.sqrt(np.maximum(degrees, 0.0))
     return np.divide(1.0, roots, where=roots > 0, out=np.zeros(len(roots)))
-
-
-def _dense(table: Array | CompressedRows, dim: int) -> Array:
-    """A stored fine table as (F, D) float64."""
-    if not isinstance(table, CompressedRows):
-        return table.astype(np.float64)
-    counts: Array = np.diff(table.starts.astype(np.int64))
-    dense = np.zeros((counts.size, dim))
-    dense[np.repeat(np.arange(counts.size), counts), table.columns.astype(np.intp)] = table.values
-    return dense

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from os import PathLike
 from typing import NamedTuple
 
-from ..container import BundleError, read_header
-from ..members import Member
-from ..stored import FORMAT, CompressedRows, FixedRows, StoredModel
+from ..container import BundleError, Member, read_header
+from ..stored import FORMAT, Array, StoredModel
 
 DEFAULT_BUDGET = 56 * 2**20
 """Bytes. With Python and NumPy themselves, about 35 MiB, they keep a process below 96 MiB."""
@@ -49,22 +48,9 @@ class Sizes(NamedTuple):
     fine_per_coarse: int
 
 
-class Allotment(NamedTuple):
-    """How a budget is spent on a request: users answered at once, and columns of the embeddings that are kept for the next one."""
-
-    users_at_once: int
-    columns_kept: int
-
-
 def sizes_of(stored: StoredModel) -> Sizes:
     """Sizes of a model in memory."""
-    members = []
-    for name, part in vars(stored).items():
-        if isinstance(part, FixedRows | CompressedRows):
-            members += [(f"{name}.{field}", array) for field, array in part._asdict().items()]
-        elif hasattr(part, "dtype"):
-            members.append((name, part))
-    return sizes_described(Member(name, array.shape, array.dtype.str, "") for name, array in members)
+    return _sizes(stored.arrays())
 
 
 def sizes_in_file(path: str | PathLike[str]) -> Sizes:
@@ -74,34 +60,25 @@ def sizes_in_file(path: str | PathLike[str]) -> Sizes:
     """
     _, members = read_header(path, FORMAT)
     try:
-        return sizes_described(members)
+        return _sizes({member.name: member for member in members})
     except (KeyError, IndexError, ValueError) as error:
         raise BundleError(f"{path}: header: expected the arrays of a model: {error!r}") from error
 
 
-def sizes_described(members: Iterable[Member]) -> Sizes:
-    """Sizes of a model from what its file says of the arrays.
+def _sizes(arrays: Mapping[str, Array | Member]) -> Sizes:
+    """Sizes of a model from its arrays, or from what its file says of them.
 
     Errors: KeyError, IndexError or ValueError for what is no model.
     """
-    by_name = {member.name: member for member in members}
-    shapes = {name: member.shape for name, member in by_name.items()}
-    n_coarse, dim = shapes["coarse"]
+    shapes = {name: array.shape for name, array in arrays.items()}
+    (n_users,), (n_items,), (n_coarse, dim) = shapes["user_ids"], shapes["item_ids"], shapes["coarse"]
     n_fine = fine_per_coarse = 0
     if "fine_assignment.values" in shapes:
         fine_per_coarse = shapes["fine_assignment.values"][1]
         n_fine = shapes["fine"][0] if "fine" in shapes else shapes["fine.starts"][0] - 1
-    return Sizes(
-        n_bytes=sum(member.n_bytes for member in by_name.values()),
-        id_bytes=by_name["item_ids"].n_bytes // max(shapes["item_ids"][0], 1),
-        n_users=shapes["user_ids"][0],
-        n_items=shapes["item_ids"][0],
-        n_coarse=n_coarse,
-        dim=dim,
-        coarse_per_entity=shapes["coarse_assignment.values"][1],
-        n_fine=n_fine,
-        fine_per_coarse=fine_per_coarse,
-    )
+    n_bytes, id_bytes = sum(array.nbytes for array in arrays.values()), arrays["item_ids"].nbytes // max(n_items, 1)
+    coarse_per_entity = shapes["coarse_assignment.values"][1]
+    return Sizes(n_bytes, id_bytes, n_users, n_items, n_coarse, dim, coarse_per_entity, n_fine, fine_per_coarse)
 
 
 def loading_bytes(file_bytes: int) -> int:
@@ -128,8 +105,10 @@ def serving_bytes(sizes: Sizes, n_users: int = 1, n_results: int = 1) -> int:
     return OVERHEAD + sizes.n_bytes + start + forward + 8 * sizes.n_items + returned
 
 
-def allot(sizes: Sizes, budget: int, n_users: int, n_results: int) -> Allotment:
-    """Spend a budget: on keeping every column if there is room, else half on that and half on users at once, who share a pass.
+def allot(sizes: Sizes, budget: int, n_users: int, n_results: int) -> tuple[int, int]:
+    """Spend a budget on a request: how many users are answered at once, and columns of the embeddings kept for the next one.
+
+    On keeping every column if there is room, else half on that and half on users at once, who share a pass.
 
     Errors: MemoryBudgetError where not even `serving_bytes` fit.
     """
@@ -139,4 +118,4 @@ def allot(sizes: Sizes, budget: int, n_users: int, n_results: int) -> Allotment:
     column, user = 4 * (sizes.n_users + sizes.n_items), 8 * sizes.n_items
     spare = room - sizes.dim * column if room >= sizes.dim * column else room // 2
     users_at_once = min(max(n_users, 1), 1 + spare // max(user, 1))
-    return Allotment(users_at_once, min(sizes.dim, (room - (users_at_once - 1) * user) // max(column, 1)))
+    return users_at_once, min(sizes.dim, (room - (users_at_once - 1) * user) // max(column, 1))

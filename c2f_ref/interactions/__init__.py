@@ -1,13 +1,12 @@
 """Interaction data: pairs in, validated and frozen; file formats; raw ids; splits; planted synthetic data."""
 
-from c2f_ref.interactions.checks import DataError
 from c2f_ref.interactions.formats import read_folder, read_interactions
-from c2f_ref.interactions.pairs import Interactions
+from c2f_ref.interactions.pairs import DataError, Interactions
 from c2f_ref.interactions.planted import planted
-from c2f_ref.interactions.sources import read_split
 from c2f_ref.interactions.splits import (
     Split,
     load_split,
+    read_split,
     save_split,
     split_by_time,
     split_given,

@@ -17,7 +17,7 @@ import csv
 import math
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -25,8 +25,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from c2f_ref.interactions.checks import DataError, IntArray
-from c2f_ref.interactions.pairs import Interactions
+from c2f_ref.interactions.pairs import DataError, IntArray, Interactions
 
 Row: TypeAlias = tuple[int, list[str]]
 """Line number, from 1, and fields."""
@@ -76,13 +75,15 @@ def read_interactions(
         raise DataError(f"{problem}; pass format=, one of {', '.join(FORMATS)}", path=path)
     wanted = {"user": user_column, "item": item_column, "rating": rating_column, "timestamp": timestamp_column}
     if kind in ("csv", "recbole"):
-        lines = _lines(path)
-        delimiter = "\t" if kind == "recbole" or _is_tabbed(path, lines) else ","
-        rows = _delimited_rows(path, lines, delimiter, csv.QUOTE_NONE if kind == "recbole" else csv.QUOTE_MINIMAL)
-        header_line, header = next(rows, (1, []))
-        names = _recbole_names(path, header_line, header) if kind == "recbole" else [name.strip() for name in header]
-        columns = _find_columns(path, header_line, names, wanted)
-        return _read_table(path, rows, len(names), columns, least_rating)
+        rows = _delimited_rows(path, is_recbole=kind == "recbole")
+        line, header = next(rows, (1, []))
+        names = [name.strip() for name in header]
+        if kind == "recbole":
+            for token in header:
+                if not re.fullmatch(r"[^:]+:(token|token_seq|float|float_seq)", token.strip()):
+                    raise DataError("expected a header field name:type with a type of RecBole", path=path, line=line, token=token)
+            names = [name.split(":")[0].strip() for name in names]
+        return _read_table(path, rows, len(names), _find_columns(path, line, names, wanted), least_rating)
     asked = [role for role, name in wanted.items() if name is not None]
     if asked:
         raise DataError(f"format {kind!r} has no header, so no {asked[0]}_column", path=path)
@@ -143,32 +144,23 @@ def _read_positions(path: Path) -> tuple[IntArray, IntArray, int, int]:
     return pair_users, np.frombuffer(items, dtype=np.int64), max(users, default=-1) + 1, max(items, default=-1) + 1
 
 
-def _is_tabbed(path: Path, lines: Sequence[str]) -> bool:
-    header = next((line for line in lines if line), "")
-    return {".tsv": True, ".csv": False}.get(path.suffix.lower(), header.count("\t") > header.count(","))
-
-
-def _delimited_rows(path: Path, lines: Sequence[str], delimiter: str, quoting: Any) -> Iterator[Row]:
+def _delimited_rows(path: Path, *, is_recbole: bool) -> Iterator[Row]:
     """Yield the records that are not blank, each with the line it begins on (a quoted field may hold line ends)."""
+    lines = _lines(path)
+    header = next((line for line in lines if line), "")
+    is_tabbed = {".tsv": True, ".csv": False}.get(path.suffix.lower(), header.count("\t") > header.count(","))
+    delimiter = "\t" if is_recbole or is_tabbed else ","
+    quoting: Any = csv.QUOTE_NONE if is_recbole else csv.QUOTE_MINIMAL
     ended = (line + "\n" for line in lines)
     reader = csv.reader(ended, delimiter=delimiter, quoting=quoting, strict=True, skipinitialspace=True)
-    while True:
-        number = reader.line_num + 1
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise DataError(str(error), path=path, line=number, token=lines[number - 1]) from error
-        if fields:
-            yield number, fields
-
-
-def _recbole_names(path: Path, line: int, header: list[str]) -> list[str]:
-    for token in header:
-        if not re.fullmatch(r"[^:]+:(token|token_seq|float|float_seq)", token.strip()):
-            raise DataError("expected a header field name:type with a type of RecBole", path=path, line=line, token=token)
-    return [token.split(":")[0].strip() for token in header]
+    number = 1
+    try:
+        for fields in reader:
+            if fields:
+                yield number, fields
+            number = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(str(error), path=path, line=number, token=lines[number - 1]) from error
 
 
 def _find_columns(path: Path, line: int, names: list[str], wanted: dict[str, str | None]) -> dict[str, int]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from c2f_ref.interactions.checks import DataError
-from c2f_ref.interactions.pairs import Interactions
+from c2f_ref.interactions.pairs import DataError, Interactions
 
 
 def planted(

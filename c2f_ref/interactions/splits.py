@@ -1,4 +1,4 @@
-"""Training, validation and test pairs: ways to draw them, and a file that keeps what was drawn.
+"""Training, validation and test pairs: ways to draw them, a file that keeps what was drawn, and what a user points at as a split.
 
 Each way is a function of the pairs and of its own seed (D9: a split that follows the training seed moves the test set), and
 gives every input pair to exactly one part.
@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from c2f_ref.files import replacing
-from c2f_ref.interactions.checks import BoolArray, DataError, IntArray, as_positions
-from c2f_ref.interactions.pairs import Interactions
+from c2f_ref.interactions.formats import read_folder, read_interactions
+from c2f_ref.interactions.pairs import BoolArray, DataError, IntArray, Interactions, as_positions
 
 MEMBERS = ("valid_user", "valid_item", "test_user", "test_item")
 """Arrays of a split file, in order: int32 positions, one per pair."""
@@ -79,7 +79,7 @@ def split_ratio(interactions: Interactions, *, valid: float = 0.1, test: float =
     valid_share, test_share = _shares(valid, test)
     n = np.bincount(interactions.users, minlength=interactions.n_users)
     n_test, n_valid = _floor_of(test_share, n), _floor_of(valid_share, n)
-    rank = _rank_in_user(interactions, _rng(seed).random(interactions.n_pairs))
+    rank = rank_in_user(interactions, _rng(seed).random(interactions.n_pairs))
     in_test = rank < n_test[interactions.users]
     in_valid = ~in_test & (rank < (n_test + n_valid)[interactions.users])
     return _parts(interactions, in_valid, in_test, f"ratio {_ratio(valid_share, test_share)}", seed)
@@ -93,7 +93,7 @@ def split_leave_one_out(interactions: Interactions, *, seed: int) -> Split:
     Errors: DataError for a seed that is not an int >= 0.
     """
     drawn = _rng(seed).random(interactions.n_pairs)
-    rank = _rank_in_user(interactions, drawn, *([] if interactions.timestamps is None else [-interactions.timestamps]))
+    rank = rank_in_user(interactions, drawn, *([] if interactions.timestamps is None else [-interactions.timestamps]))
     enough = np.bincount(interactions.users, minlength=interactions.n_users)[interactions.users] >= 3
     return _parts(interactions, enough & (rank == 1), enough & (rank == 0), "leave-one-out", seed)
 
@@ -126,7 +126,7 @@ def split_third(train: Interactions, held_out: Interactions, *, seed: int) -> Sp
     Source: evaluation protocol of the published numbers.
     """
     n_valid = -(-np.bincount(held_out.users, minlength=held_out.n_users) // 3)  # at least 1 wherever there is a pair
-    in_valid = _rank_in_user(held_out, _rng(seed).random(held_out.n_pairs)) < n_valid[held_out.users]
+    in_valid = rank_in_user(held_out, _rng(seed).random(held_out.n_pairs)) < n_valid[held_out.users]
     valid = replace(held_out.select(in_valid), n_duplicates=held_out.n_duplicates)
     return Split(train, valid, held_out.select(~in_valid), "third", int(seed))
 
@@ -157,8 +157,7 @@ def load_split(path: str | PathLike[str], train: Interactions) -> Split:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sorted(archive.namelist()) != sorted(f"{name}.npy" for name in MEMBERS):
                 raise DataError(f"expected the members {', '.join(MEMBERS)}, found {archive.namelist()}")
-            arrays = [_read_member(archive, name, train) for name in MEMBERS]
-        valid, test = (_held_out(train, part, *pair) for part, pair in (("valid", arrays[:2]), ("test", arrays[2:])))
+            valid, test = (_read_pairs(archive, part, train) for part in ("valid", "test"))
         return Split(train, valid, test, how=f"file {Path(path).name}")
     except DataError as error:
         raise DataError(str(error), path=path) from error
@@ -166,19 +165,43 @@ def load_split(path: str | PathLike[str], train: Interactions) -> Split:
         raise DataError(f"not a readable split file: {error!r}", path=path) from error
 
 
-def _read_member(archive: zipfile.ZipFile, name: str, train: Interactions) -> IntArray:
+def read_split(data: str | PathLike[str], *, split_file: str | PathLike[str] | None = None, seed: int = 0) -> Split:
+    """Read `data` and split it the way its kind asks for.
+
+    A folder has train.txt and test.txt in LightGCN text: a third of every user's test pairs becomes validation
+    (`split_third`). One file of pairs, in any format of `read_interactions`, is divided per user (`split_ratio`). A saved
+    split gives validation and test pairs itself; then all of train.txt is training, or what the split leaves of the file.
+
+    Errors: DataError for anything malformed; OSError for a missing file.
+    Source: evaluation protocol.
+    """
+    if Path(data).is_dir():
+        train, test = read_folder(data)
+        return load_split(split_file, train) if split_file else split_third(train, test, seed=seed)
+    pairs = read_interactions(data)
+    if not split_file:
+        return split_ratio(pairs, seed=seed)
+    split = load_split(split_file, pairs.select(np.zeros(pairs.n_pairs, dtype=np.bool_)))
+    held_out = np.concatenate([split.valid.pair_keys, split.test.pair_keys])
+    train = replace(pairs.select(~np.isin(pairs.pair_keys, held_out)), n_duplicates=pairs.n_duplicates)
+    return replace(split, train=train)
+
+
+def _read_member(archive: zipfile.ZipFile, name: str, size: int) -> IntArray:
     """Read one array and all its bytes: `np.load` on the archive stops at the array's end, and misses the checksum with it."""
     try:
         stream = io.BytesIO(archive.read(f"{name}.npy"))
         array = np.load(stream, allow_pickle=False)
         if stream.read(1):
             raise DataError("there are bytes after the array")
-        return as_positions(name, array, train.n_users if name.endswith("user") else train.n_items)
+        return as_positions(name, array, size)
     except Exception as error:  # zlib, zipfile and NumPy have at least eight types of error for damage
         raise DataError(f"member {name} is damaged: {str(error) or repr(error)}") from error
 
 
-def _held_out(train: Interactions, part: str, users: IntArray, items: IntArray) -> Interactions:
+def _read_pairs(archive: zipfile.ZipFile, part: str, train: Interactions) -> Interactions:
+    users = _read_member(archive, f"{part}_user", train.n_users)
+    items = _read_member(archive, f"{part}_item", train.n_items)
     if len(users) != len(items):
         raise DataError(f"members {part}_user and {part}_item must be equally long, got {len(users)} and {len(items)}")
     pairs = Interactions.from_indices(users, items, train.n_users, train.n_items, user_ids=train.user_ids, item_ids=train.item_ids)
@@ -193,8 +216,8 @@ def _parts(interactions: Interactions, in_valid: BoolArray, in_test: BoolArray, 
     return Split(train, valid, test, how, None if seed is None else int(seed))
 
 
-def _rank_in_user(interactions: Interactions, *keys: npt.NDArray[np.float64]) -> IntArray:
-    """Rank each pair among its user's, from 0, by ascending keys, the last key first: shape (P,)."""
+def rank_in_user(interactions: Interactions, *keys: npt.NDArray[np.float64]) -> IntArray:
+    """Rank each pair among its user's, from 0, by ascending keys, the last key first. Shapes: keys (P,) each -> (P,)."""
     order = np.lexsort((*keys, interactions.users))
     starts = np.searchsorted(interactions.users, interactions.users)
     rank = np.empty(interactions.n_pairs, dtype=np.int64)

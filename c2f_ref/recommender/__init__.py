@@ -1,4 +1,4 @@
-"""The estimator people expect. In reading order: `inputs`, `parameters`, `serving`, `warm`, `estimator`.
+"""The estimator people expect. In reading order: `inputs`, `warm`, `estimator`.
 
 Loading this room loads scikit-learn, whose base class it has; nothing loads this room but those who ask for it.
 """

@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from os import PathLike
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
+from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from .. import spec
 from ..bundle import Model, load_model, save_model
-from ..interactions import split_given
+from ..interactions import DataError, Interactions, split_given
 from ..progress import ProgressLine
-from ..spec import Float64Array, Settings, SettingsError
-from ..training import Callbacks, Evaluation, Recipe, evaluate_embeddings, to_model, train
-from .inputs import interactions_of, interactions_within, none_of, split_for
-from .parameters import from_provenance, implementation_named, recipe_named, seed_of, to_provenance
-from .serving import Ids, Ranker
+from ..spec import Float64Array, IntArray, Settings, SettingsError, SpecError
+from ..threads import one_blas_thread
+from ..training import Callbacks, Evaluation, Recipe, embed_model, evaluate_embeddings, to_model, train
+from . import inputs
 from .warm import train_from
 
+Ids: TypeAlias = npt.NDArray[Any]
 
+
+@dataclass(eq=False, repr=False)
 class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Recommend items from interactions alone, with coarse-to-fine meta-embeddings.
 
     Parameters: the fields of `c2f_ref.Settings` by name, which documents them; `recipe`, a name in `c2f_ref.RECIPES` or a `Recipe`,
     how long and how fast to train; `implementation`, dotted name of a module with the names of `c2f_ref.spec.CONTRACT` (None:
     `c2f_ref.fast`); `random_state`, an int for one result byte for byte, None for a fresh one every time, or a generator of NumPy;
-    `verbose`, 1 for progress on stderr. They are stored as given and looked at by `fit`.
+    `verbose`, 1 for progress on stderr. They are stored as given and looked at by `fit`, `implementation` by what serves as well.
 
     After `fit`: `model_` (`c2f_ref.Model`), `user_ids_`, `item_ids_`, `n_features_in_` (items), `validation_ndcg_` (of the chosen
     model) and `history_` (`Evaluation`s of both stages).
@@ -38,51 +44,27 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
     Errors: NotFittedError before `fit`; DataError that names an id nobody knows.
     """
 
-    def __init__(
-        self,
-        n_coarse: int = Settings.n_coarse,
-        n_fine: int = Settings.n_fine,
-        dim: int = Settings.dim,
-        n_layers: int = Settings.n_layers,
-        coarse_per_entity: int = Settings.coarse_per_entity,
-        fine_per_coarse: int = Settings.fine_per_coarse,
-        anchor_weight: float = Settings.anchor_weight,
-        threshold: float = Settings.threshold,
-        bridge_weight: float = Settings.bridge_weight,
-        l2_weight: float = Settings.l2_weight,
-        clip_limit: float = Settings.clip_limit,
-        adam_beta1: float = Settings.adam_beta1,
-        adam_beta2: float = Settings.adam_beta2,
-        adam_epsilon: float = Settings.adam_epsilon,
-        sparse_pca_components: int = Settings.sparse_pca_components,
-        sparse_pca_alpha: float = Settings.sparse_pca_alpha,
-        pinv_rtol: float | None = Settings.pinv_rtol,
-        recipe: str | Recipe = "laptop",
-        implementation: str | None = None,
-        random_state: int | np.random.RandomState | np.random.Generator | None = None,
-        verbose: int = 0,
-    ) -> None:
-        self.n_coarse = n_coarse
-        self.n_fine = n_fine
-        self.dim = dim
-        self.n_layers = n_layers
-        self.coarse_per_entity = coarse_per_entity
-        self.fine_per_coarse = fine_per_coarse
-        self.anchor_weight = anchor_weight
-        self.threshold = threshold
-        self.bridge_weight = bridge_weight
-        self.l2_weight = l2_weight
-        self.clip_limit = clip_limit
-        self.adam_beta1 = adam_beta1
-        self.adam_beta2 = adam_beta2
-        self.adam_epsilon = adam_epsilon
-        self.sparse_pca_components = sparse_pca_components
-        self.sparse_pca_alpha = sparse_pca_alpha
-        self.pinv_rtol = pinv_rtol
-        self.recipe = recipe
-        self.implementation = implementation
-        self.random_state = random_state
-        self.verbose = verbose
+    n_coarse: int = Settings.n_coarse
+    n_fine: int = Settings.n_fine
+    dim: int = Settings.dim
+    n_layers: int = Settings.n_layers
+    coarse_per_entity: int = Settings.coarse_per_entity
+    fine_per_coarse: int = Settings.fine_per_coarse
+    anchor_weight: float = Settings.anchor_weight
+    threshold: float = Settings.threshold
+    bridge_weight: float = Settings.bridge_weight
+    l2_weight: float = Settings.l2_weight
+    clip_limit: float = Settings.clip_limit
+    adam_beta1: float = Settings.adam_beta1
+    adam_beta2: float = Settings.adam_beta2
+    adam_epsilon: float = Settings.adam_epsilon
+    sparse_pca_components: int = Settings.sparse_pca_components
+    sparse_pca_alpha: float = Settings.sparse_pca_alpha
+    pinv_rtol: float | None = Settings.pinv_rtol
+    recipe: str | Recipe = "laptop"
+    implementation: str | None = None
+    random_state: int | np.random.RandomState | np.random.Generator | None = None
+    verbose: int = 0
 
     def fit(
         self,
@@ -109,24 +91,35 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         checkpoint of another run.
         """
         settings = Settings(**{field.name: getattr(self, field.name) for field in fields(Settings)})
-        recipe, ops, seed = recipe_named(self.recipe), implementation_named(self.implementation), seed_of(self.random_state)
+        recipe, ops, seed = (
+            inputs.recipe_named(self.recipe),
+            inputs.implementation_named(self.implementation),
+            inputs.seed_of(self.random_state),
+        )
         if init is not None and checkpoint is not None:
             raise SettingsError("a checkpoint cannot be kept of a run that starts from another model: give init or checkpoint")
-        pairs = interactions_of(X)
-        split = split_for(pairs, X_val, seed)
+        pairs = inputs.interactions_of(X)
+        split = inputs.split_for(pairs, X_val, seed)
         progress = ProgressLine() if self.verbose else None
         if progress:
             print(split.describe(), file=sys.stderr)
-        callbacks = _callbacks(progress, callback)
+
+        def tell(evaluation: Evaluation) -> None:
+            if progress:
+                progress.evaluated(evaluation)
+            if callback:
+                callback(evaluation)
+
+        callbacks: Callbacks = {**(progress.callbacks() if progress else {}), "on_evaluation": tell}
         if init is not None:
-            start = init._ranker().model if isinstance(init, C2FRecommender) else init
+            start = init._model if isinstance(init, C2FRecommender) else init
             coarse, fine = train_from(start, split, settings, recipe, seed=seed, ops=ops, **callbacks)
         else:
             coarse, fine = train(split, settings, recipe, seed=seed, ops=ops, checkpoint=checkpoint, resume=resume, **callbacks)
         if progress:
             progress.close()
         chosen = (fine or coarse).best
-        provenance = to_provenance(self.recipe, seed, chosen.ndcg)
+        provenance = inputs.to_provenance(self.recipe, seed, chosen.ndcg)
         model = to_model(split, settings, coarse.best, fine.best if fine else None, provenance)
         evaluations = (*coarse.evaluations, *(fine.evaluations if fine else ()))
         return self._adopt(replace(model, seen=pairs.matrix()), chosen.ndcg, evaluations)
@@ -138,7 +131,9 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         Edge: where fewer than n candidates exist lists end with score -inf and the id -1, or "" where ids are text. Seen are the
         pairs of `X`. Ties go to the item that comes first in `item_ids_`.
         """
-        return self._ranker().recommend(users, n, exclude_seen=exclude_seen, items=items)
+        positions = self._positions("users", users)
+        left_out = self._model.seen[positions] * float(exclude_seen)
+        return _as_asked(users, *self._best_items(self._entities[positions], left_out, n, items))
 
     def recommend_for(
         self, own_items: Any, n: int = 10, *, exclude_seen: bool = True, items: Any = None
@@ -147,17 +142,28 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
 
         Shapes: -> (n,), (n,).
         """
-        return self._ranker().recommend_for(own_items, n, exclude_seen=exclude_seen, items=items)
+        own = np.unique(self._positions("items", own_items))
+        left_out = sparse.csr_array((np.full(own.size, float(exclude_seen)), own, [0, own.size]), shape=(1, self._model.n_items))
+        ids, scores = self._best_items(self.fold_in(own_items)[None], left_out, n, items)
+        return ids[0], scores[0]
 
     def fold_in(self, items: Any) -> Float64Array:
-        """The embedding of a new user who has these items, without training. Outside the paper.
+        """An embedding for a further user with these items, all that is trained as it is. Not part of the paper.
 
-        The direction in which the model's own propagation puts a node with edges to these items and no coarse rows, at the mean
-        length of the users' embeddings: `Ranker.fold_in` has the formula.
+            H_new = r v / |v|,  v = sum over its items of M_i / sqrt(d_i D_i),  r = mean of |H_u| over users
+
+        with d_i the users of item i, D_i its row sum in [A, S_c], and M the model's embeddings with a layer less. v has the
+        direction, exactly, of what propagation gives a node with edges to these items and no coarse rows, all other nodes being
+        as they are: the mean of its layers 1 to L. Its length would be too short beside the biases, for want of coarse rows.
 
         Shapes: -> (D,).
+        Edge: an item that no user has adds nothing; v = 0 gives 0, which leaves the biases alone to rank by.
         """
-        return self._ranker().fold_in(items)
+        positions = np.unique(self._positions("items", items))
+        weights, means, radius = self._to_fold_in
+        direction: Float64Array = np.einsum("i,id->d", weights[positions], means[positions])
+        length = np.linalg.norm(direction)
+        return direction * (radius / length) if length > 0 else direction
 
     def similar_items(self, items: Any, n: int = 10) -> tuple[Ids, Float64Array]:
         """The n items nearest to each by cosine of propagated embeddings: (ids, cosines).
@@ -165,11 +171,11 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         Shapes: as `recommend`.
         Edge: an item is not in its own list, unlike in `implicit`. Padding and ties as in `recommend`.
         """
-        return self._ranker().similar("items", items, n)
+        return self._similar("items", items, n)
 
     def similar_users(self, users: Any, n: int = 10) -> tuple[Ids, Float64Array]:
         """The n users nearest to each, as `similar_items`."""
-        return self._ranker().similar("users", users, n)
+        return self._similar("users", users, n)
 
     def score(self, users: Any, items: Any) -> Any:
         """How well users and items fit, pair by pair: what `recommend` ranks by, for seen items too.
@@ -177,7 +183,13 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         Shapes: ids of equal length, or one id beside several -> (P,); two ids -> one float.
         Errors: DataError for lengths that do not fit.
         """
-        return self._ranker().score(users, items)
+        of_users, of_items = self._positions("users", users), self._positions("items", items)
+        if of_users.size != of_items.size and 1 not in (of_users.size, of_items.size):
+            raise DataError(f"users and items must be of one length, got {of_users.size} and {of_items.size}")
+        of_users, of_items = np.broadcast_arrays(of_users, of_items)
+        bias = self._model.bias.astype(np.float64)
+        scores = spec.score_pairs(self._entities, bias, 0.0, self._model.n_users, of_users, of_items)
+        return float(scores[0]) if np.ndim(users) == np.ndim(items) == 0 else scores
 
     def evaluate(self, X_test: Any, k: int | Sequence[int] = (5, 10, 20)) -> dict[str, float]:
         """Mean recall and NDCG on held-out pairs: {"ndcg@5": ..., "recall@5": ..., ...}; all items ranked, those in `X` left out.
@@ -185,21 +197,19 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         `X_test` is what `fit` takes, on ids that `X` has.
         Errors: DataError for a pair that is in `X`; SpecError where there is no pair.
         """
-        ranker, ks = self._ranker(), [k] if isinstance(k, (int, np.integer)) else list(k)
-        split = split_given(ranker.pairs, none_of(ranker.pairs), interactions_within(ranker.pairs, X_test))
-        ops = implementation_named(ranker.implementation)
-        entities = np.concatenate(ranker.embeddings)
-        return evaluate_embeddings(entities, ranker.model.bias, ranker.model.seen, split.test.matrix(), ks, ops=ops)
+        model, known, ks = self._model, self._pairs, [k] if isinstance(k, (int, np.integer)) else list(k)
+        split = split_given(known, inputs.none_of(known), inputs.interactions_within(known, X_test))
+        ops = inputs.implementation_named(self.implementation)
+        return evaluate_embeddings(self._entities, model.bias, model.seen, split.test.matrix(), ks, ops=ops)
 
     def embeddings(self) -> tuple[Float64Array, Float64Array]:
         """Propagated (users, items), rows in the order of `user_ids_` and `item_ids_`. Shapes: -> (U, D), (I, D)."""
-        users, items = self._ranker().embeddings
-        return users.copy(), items.copy()
+        n_users = self._model.n_users
+        return self._entities[:n_users].copy(), self._entities[n_users:].copy()
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a file without pickle; `history_` is not in it. Errors: as `c2f_ref.save_model`."""
-        check_is_fitted(self, "model_")
-        save_model(path, self.model_)
+        save_model(path, self._model)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -209,7 +219,7 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         Errors: as `c2f_ref.load_model`.
         """
         model = load_model(path)
-        recipe, seed, ndcg = from_provenance(model.provenance)
+        recipe, seed, ndcg = inputs.from_provenance(model.provenance)
         return cls(**asdict(model.settings), recipe=recipe, random_state=seed)._adopt(model, ndcg, ())
 
     def __sklearn_tags__(self) -> Any:
@@ -220,21 +230,92 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
     def _adopt(self, model: Model, validation_ndcg: float | None, evaluations: tuple[Evaluation, ...]) -> Self:
         self.model_, self.validation_ndcg_, self.history_ = model, validation_ndcg, evaluations
         self.user_ids_, self.item_ids_, self.n_features_in_ = model.user_ids, model.item_ids, model.n_items
-        self._served = Ranker(model, self.implementation)
+        for name in ("_pairs", "_entities", "_to_fold_in"):  # what followed from an earlier model
+            self.__dict__.pop(name, None)
         return self
 
-    def _ranker(self) -> Ranker:
+    @property
+    def _model(self) -> Model:
         check_is_fitted(self, "model_")
-        return self._served
+        model: Model = self.model_
+        return model
+
+    @cached_property
+    def _pairs(self) -> Interactions:
+        """The pairs that inference propagates over, with the raw ids."""
+        model = self._model
+        return Interactions.from_csr(model.seen, user_ids=model.user_ids, item_ids=model.item_ids)
+
+    @cached_property
+    def _entities(self) -> Float64Array:
+        """Propagated embeddings. Shapes: -> (N, D)."""
+        return embed_model(self._model, ops=inputs.implementation_named(self.implementation))
+
+    @cached_property
+    def _to_fold_in(self) -> tuple[Float64Array, Float64Array, float]:
+        """1 / sqrt(d_i D_i) (I,), 0 where there is no such root; M (I, D), 0 where the model has no layer; r."""
+        model, pairs, n_layers = self._model, self._pairs, self._model.settings.n_layers
+        adjacency = spec.normalise(spec.bipartite(pairs.users, pairs.items, pairs.n_users, pairs.n_items))
+        degrees = (adjacency.sum(axis=1) + model.coarse_assignment.astype(np.float64).sum(axis=1))[pairs.n_users :]
+        products = np.bincount(pairs.items, minlength=pairs.n_items) * degrees
+        weights = np.where(products > 0, 1.0 / np.sqrt(np.where(products > 0, products, 1.0)), 0.0)
+        means = np.zeros_like(self._entities[pairs.n_users :])
+        if n_layers > 0:
+            shallow = replace(model, settings=replace(model.settings, n_layers=n_layers - 1))
+            means = embed_model(shallow, ops=inputs.implementation_named(self.implementation))[pairs.n_users :]
+        return weights, means, float(np.linalg.norm(self._entities[: pairs.n_users], axis=1).mean())
+
+    def _similar(self, kind: str, raw: Any, n: int) -> tuple[Ids, Float64Array]:
+        """The nearest of the same kind, "users" or "items", by cosine.
+
+        Edge: an embedding of zeros has cosine 0 with every other.
+        """
+        users, items = self.embeddings()
+        ids, table = {"users": (self._pairs.user_ids, users), "items": (self._pairs.item_ids, items)}[kind]
+        positions = self._positions(kind, raw)
+        norms = np.linalg.norm(table, axis=1, keepdims=True)
+        unit = np.divide(table, norms, out=np.zeros_like(table), where=norms > 0)
+        itself = sparse.csr_array((np.ones(positions.size), (np.arange(positions.size), positions)), (positions.size, len(table)))
+        return _as_asked(raw, *self._ranked(unit[positions], unit, np.zeros(len(table)), ids, itself, n))
+
+    def _positions(self, kind: str, raw: Any) -> IntArray:
+        """Positions of one raw id, or of several, of "users" or "items". Shapes: -> (1,) or (K,).
+
+        Errors: DataError that names the first unknown id, or for ids that are not in one row.
+        """
+        if np.ndim(raw) > 1:
+            raise DataError(f"{kind} must be one raw id or a row of them, got {np.ndim(raw)} dimensions")
+        look_up = {"users": self._pairs.user_index, "items": self._pairs.item_index}[kind]
+        return np.atleast_1d(np.asarray(look_up(np.asarray(raw).tolist()), dtype=np.int64))
+
+    def _best_items(self, rows: Float64Array, left_out: sparse.csr_array, n: int, items: Any) -> tuple[Ids, Float64Array]:
+        """The n best of these items (None: of all) for user embeddings. Shapes: rows (B, D), left_out (B, I) -> (B, n), (B, n)."""
+        chosen = np.arange(self._model.n_items) if items is None else np.unique(self._positions("items", items))
+        table, bias = (part[self._model.n_users + chosen] for part in (self._entities, self._model.bias))
+        return self._ranked(rows, table, bias, self._pairs.item_ids[chosen], left_out[:, chosen], n)
+
+    def _ranked(
+        self, rows: Float64Array, table: Float64Array, bias: Float64Array, ids: Ids, left_out: sparse.csr_array, n: int
+    ) -> tuple[Ids, Float64Array]:
+        """`rank_items` of the contract with these rows as users and this table as items, whose raw ids are `ids`.
+
+        Shapes: rows (B, D), table (K, D), bias and ids (K,), left_out (B, K): stored values that are not 0 -> (B, n), (B, n).
+        """
+        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
+            raise SpecError(f"n must be a whole number of at least 0, got {n!r}")
+        left_out = sparse.csr_array(left_out)
+        left_out.eliminate_zeros()
+        users = np.arange(len(rows))
+        ops = inputs.implementation_named(self.implementation)
+        with one_blas_thread():
+            places, scores = ops.rank_items(
+                np.concatenate([rows, table]), np.concatenate([np.zeros(len(rows)), bias]), len(rows), users, left_out, int(n)
+            )
+        # Place -1, where there is no further candidate, is the last: that of the padding.
+        padding: list[Any] = [""] if ids.dtype.kind == "U" else [-1]
+        return np.append(ids, padding)[places], scores
 
 
-def _callbacks(progress: ProgressLine | None, callback: Callable[[Evaluation], None] | None) -> Callbacks:
-    """Progress on stderr, the caller's callback, both or neither."""
-    callbacks: Callbacks = {**progress.callbacks()} if progress else {}
-    listeners = [listener for listener in (callbacks.get("on_evaluation"), callback) if listener]
-
-    def tell(evaluation: Evaluation) -> None:
-        for listener in listeners:
-            listener(evaluation)
-
-    return {**callbacks, "on_evaluation": tell}
+def _as_asked(raw: Any, ids: Ids, scores: Float64Array) -> tuple[Ids, Float64Array]:
+    """One list for one raw id, a list for each of several."""
+    return (ids[0], scores[0]) if np.ndim(raw) == 0 else (ids, scores)

@@ -1,19 +1,29 @@
-"""What the estimator is given: matrices, pairs and frames, as `Interactions`."""
+"""What the estimator is given: data, as `Interactions`; a recipe, an implementation, a seed, and how a model file keeps them."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 from sklearn.utils import check_array
 
+from ..container import BundleError
 from ..interactions import DataError, Interactions, Split, split_given
-from ..interactions.checks import BoolArray
+from ..interactions.pairs import BoolArray
+from ..interactions.splits import rank_in_user
+from ..spec import CONTRACT, SettingsError
+from ..training import RECIPES, Recipe, Schedule, default_ops
 
 ONE_IN = 10
 """Of a user's pairs, one in so many is validation where no validation pairs are given."""
+PROVENANCE = "estimator"
+"""Under which name a model's provenance keeps what an estimator is made from again."""
 
 
 def interactions_of(X: Any) -> Interactions:
@@ -29,19 +39,7 @@ def interactions_of(X: Any) -> Interactions:
     Errors: DataError for ids that are neither integers nor text; ValueError or TypeError, from scikit-learn's `check_array`, for
     what is no matrix of finite numbers.
     """
-    if isinstance(X, Interactions):
-        return X
-    if sparse.issparse(X):
-        return Interactions.from_csr(X)
-    if hasattr(X, "columns"):
-        return Interactions.from_pairs(*_frame_columns(X))
-    array = _array_of(X)
-    if _is_pairs(array):
-        return Interactions.from_pairs(array[:, 0].tolist(), array[:, 1].tolist())
-    values = check_array(array, ensure_min_features=2)
-    if values.shape[1] == 2 and (values == np.floor(values)).all():
-        raise DataError("pairs must be integers or text, got two columns of whole floats; a matrix of two items must be sparse")
-    return Interactions.from_csr(sparse.csr_array(values))
+    return _read(X)[0]
 
 
 def interactions_within(known: Interactions, X: Any) -> Interactions:
@@ -49,8 +47,8 @@ def interactions_within(known: Interactions, X: Any) -> Interactions:
 
     Errors: DataError that names the first id that `known` has not, or for a matrix of another shape; as `interactions_of`.
     """
-    pairs = interactions_of(X)
-    if _is_matrix(X):
+    pairs, is_matrix = _read(X)
+    if is_matrix:
         if (pairs.n_users, pairs.n_items) != (known.n_users, known.n_items):
             raise DataError(
                 f"a matrix must have shape {(known.n_users, known.n_items)}, users and items of fit, "
@@ -75,12 +73,7 @@ def drawn_for_validation(pairs: Interactions, *, rng: np.random.Generator) -> Bo
     """
     counts = np.bincount(pairs.users, minlength=pairs.n_users)
     n_valid = np.minimum(-(-counts // ONE_IN), counts - 1)
-    # Pairs are ascending by user: so each user's are where they were, in a random order.
-    shuffled = np.lexsort((rng.random(pairs.n_pairs), pairs.users))
-    place_in_user = np.arange(pairs.n_pairs) - np.searchsorted(pairs.users, pairs.users)
-    chosen = np.zeros(pairs.n_pairs, dtype=np.bool_)
-    chosen[shuffled[place_in_user < n_valid[pairs.users]]] = True
-    return chosen
+    return rank_in_user(pairs, rng.random(pairs.n_pairs)) < n_valid[pairs.users]
 
 
 def split_for(pairs: Interactions, X_val: Any, seed: int) -> Split:
@@ -100,19 +93,88 @@ def none_of(pairs: Interactions) -> Interactions:
     return pairs.select(np.zeros(pairs.n_pairs, dtype=np.bool_))
 
 
-def _is_matrix(X: Any) -> bool:
-    if isinstance(X, Interactions) or hasattr(X, "columns"):
-        return False
-    return sparse.issparse(X) or not _is_pairs(_array_of(X))
+def recipe_named(recipe: Any) -> Recipe:
+    """A recipe as it is, or the one of this name. Errors: SettingsError for a name that no recipe has."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    if not isinstance(recipe, str) or recipe not in RECIPES:
+        raise SettingsError(f"recipe must be a Recipe or one of {', '.join(RECIPES)}, got {recipe!r}")
+    return RECIPES[recipe]
 
 
-def _array_of(X: Any) -> npt.NDArray[Any]:
-    """`X` as an array; of objects if it is a list, since NumPy would turn the numbers beside a text into text."""
-    return np.asarray(X) if hasattr(X, "__array__") else np.array(X, dtype=object)
+def implementation_named(name: str | None) -> ModuleType:
+    """The module of this dotted name, which must have the names of `c2f_ref.spec.CONTRACT`; None: `c2f_ref.fast`.
+
+    Errors: ModuleNotFoundError where there is none; SettingsError for one that lacks a name.
+    """
+    if name is None:
+        return default_ops()
+    module = import_module(name)
+    missing = [wanted for wanted in CONTRACT if not hasattr(module, wanted)]
+    if missing:
+        raise SettingsError(f"implementation must have the names of c2f_ref.spec.CONTRACT, {name} has no {', '.join(missing)}")
+    return module
 
 
-def _is_pairs(array: npt.NDArray[Any]) -> bool:
-    return array.ndim == 2 and array.shape[1] == 2 and array.dtype.kind != "f"
+def seed_of(random_state: Any) -> int:
+    """The seed that `random_state` stands for: an int is one; a generator of NumPy draws one; None takes a fresh one.
+
+    Errors: SettingsError for anything else. The global generator is never asked.
+    """
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0])
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**32))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**32, dtype=np.int64))
+    if isinstance(random_state, bool) or not isinstance(random_state, (int, np.integer)) or random_state < 0:
+        raise SettingsError(f"random_state must be None, an int >= 0 or a generator of NumPy, got {random_state!r}")
+    return int(random_state)
+
+
+def to_provenance(recipe: str | Recipe, seed: int, validation_ndcg: float) -> dict[str, str]:
+    """What `from_provenance` reads: the recipe, by name or field by field, the seed, and the chosen model's figure."""
+    told = {
+        "recipe": asdict(recipe) if isinstance(recipe, Recipe) else recipe,
+        "seed": seed,
+        "validation_ndcg": validation_ndcg,
+    }
+    return {PROVENANCE: json.dumps(told)}
+
+
+def from_provenance(provenance: Mapping[str, str]) -> tuple[str | Recipe, int | None, float | None]:
+    """Recipe, seed and validation figure; "laptop", None and None where no estimator wrote the model.
+
+    Errors: BundleError for what no estimator writes.
+    """
+    if PROVENANCE not in provenance:
+        return "laptop", None, None
+    try:
+        told = json.loads(provenance[PROVENANCE])
+        recipe, seed, ndcg = told["recipe"], int(told["seed"]), float(told["validation_ndcg"])
+        if not isinstance(recipe, str):
+            recipe = Recipe(**recipe | {stage: Schedule(**recipe[stage]) for stage in ("coarse", "fine")})
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"provenance must hold what an estimator writes under {PROVENANCE!r}: {error!r}") from error
+    return recipe, seed, ndcg
+
+
+def _read(X: Any) -> tuple[Interactions, bool]:
+    """The pairs of `interactions_of`, and whether `X` is a matrix, whose ids are positions."""
+    if isinstance(X, Interactions):
+        return X, False
+    if sparse.issparse(X):
+        return Interactions.from_csr(X), True
+    if hasattr(X, "columns"):
+        return Interactions.from_pairs(*_frame_columns(X)), False
+    # A list becomes an array of objects: NumPy would turn the numbers beside a text into text.
+    array = np.asarray(X) if hasattr(X, "__array__") else np.array(X, dtype=object)
+    if array.ndim == 2 and array.shape[1] == 2 and array.dtype.kind != "f":
+        return Interactions.from_pairs(*array.T.tolist()), False
+    values = check_array(array, ensure_min_features=2)
+    if values.shape[1] == 2 and (values == np.floor(values)).all():
+        raise DataError("pairs must be integers or text, got two columns of whole floats; a matrix of two items must be sparse")
+    return Interactions.from_csr(sparse.csr_array(values)), True
 
 
 def _frame_columns(frame: Any) -> tuple[list[Any], list[Any]]:

@@ -68,19 +68,14 @@ def _taken_over(
     drawn = spec.start_coarse_assignment(rng.integers(settings.n_coarse, size=n_new), settings, rng=rng)
     both = sparse.vstack([drawn, init.coarse_assignment.astype(np.float64)], format="csr")
     assignment = sparse.csr_array(both)[np.where(is_new, is_new.cumsum() - 1, n_new + rows)]
-    biases = [_or_mean(init.bias[: init.n_users], users), _or_mean(init.bias[init.n_users :], items)]
-    return assignment, np.concatenate(biases)
+    bias = init.bias.astype(np.float64)[rows]
+    for kind in (slice(train.n_users), slice(train.n_users, None)):
+        known = bias[kind][~is_new[kind]]
+        bias[kind][is_new[kind]] = known.mean() if known.size else 0.0
+    return assignment, bias
 
 
 def _places(old_ids: npt.NDArray[Any], ids: npt.NDArray[Any]) -> IntArray:
     """Position of each raw id among the old ones, -1 for a new one; 7 and "7" are the same id."""
     place = {str(raw): position for position, raw in enumerate(old_ids.tolist())}
     return np.array([place.get(str(raw), -1) for raw in ids.tolist()], dtype=np.int64)
-
-
-def _or_mean(values: Float64Array, places: IntArray) -> Float64Array:
-    """Values at these places, and the mean of those where the place is -1. Shapes: any, (K,) -> (K,)."""
-    known = values[places[places >= 0]].astype(np.float64)
-    filled = np.full(places.size, known.mean() if known.size else 0.0)
-    filled[places >= 0] = known
-    return filled

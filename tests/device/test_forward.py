@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from device.made import assert_close, dense_fine, embed_by_definition, make_stored, pairs_of
 
-from c2f_ref.device.forward import compose, compose_transposed, embed_column, prepare
+from c2f_ref.device.forward import blocks_of_pairs, compose, compose_transposed, embed_column, prepare
 from c2f_ref.stored import Array, FixedRows, StoredModel
 
 SIZES = {"n_users": 7, "n_items": 9, "n_coarse": 5, "dim": 3}
@@ -77,7 +77,7 @@ def test_a_pass_is_the_formula_for_few_pairs_and_for_many(pairs_per_user: float)
     """None at all, up to every item for every user: 63 pairs, in blocks of at most 16."""
     stored = make_stored(np.random.default_rng(5), **SIZES, n_fine=4, pairs_per_user=pairs_per_user)
     assert_close(embed(stored), embed_by_definition(stored))
-    assert (len(prepare(stored).cuts) > 4) == (pairs_per_user == 9.0)
+    assert (len(list(blocks_of_pairs(stored, prepare(stored).starts))) > 3) == (pairs_per_user == 9.0)
 
 
 @pytest.mark.parametrize("per_entity", [1, 4])
