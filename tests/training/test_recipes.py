@@ -187,7 +187,7 @@ def test_an_override_goes_where_there_is_such_a_field() -> None:
 
 
 def test_a_field_of_a_schedule_without_a_stage_is_set_in_both() -> None:
-    _, recipe = with_overrides(Settings(), Recipe(), ["lr=0.25", "last_lr=0.125", "max_fixed_epochs=9"])
+    _, recipe = with_overrides(Settings(), Recipe(), ["lr=.25", "last_lr=1.25e-1", "max_fixed_epochs=9"])
     changes = {"lr": 0.25, "last_lr": 0.125, "max_fixed_epochs": 9}
     assert recipe == Recipe(coarse=replace(Recipe().coarse, **changes), fine=replace(Recipe().fine, **changes))
 
