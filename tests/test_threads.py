@@ -98,7 +98,7 @@ def test_compiled_loops_have_the_given_number_and_the_same_result() -> None:
 
 def check_four_threads() -> None:
     """What the test above runs: raise AssertionError unless numbers are set, nested and restored, and change no byte."""
-    from training.tiny import RECIPE, SETTINGS, content_of_run, tiny_split
+    from training.tiny import RECIPE, SETTINGS, content_of_run, tiny_split, with_schedules
 
     from c2f_ref import fast
     from c2f_ref.training import train
@@ -112,7 +112,7 @@ def check_four_threads() -> None:
                 assert count() == 4
                 raise KeyError
             assert count() == n_threads
-            contents.append(content_of_run(train(tiny_split(), SETTINGS, RECIPE, seed=0, ops=fast)))
+            contents.append(content_of_run(train(tiny_split(), SETTINGS, with_schedules(RECIPE, n_candidates=3), seed=0, ops=fast)))
         assert count() == 4
     assert contents[0] == contents[1] == contents[2]
     print("checked")

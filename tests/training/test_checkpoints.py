@@ -33,6 +33,7 @@ SPLIT = tiny_split()
 LONG = with_schedules(
     RECIPE,
     batch=150,
+    n_candidates=3,
     draws_per_epoch=60,
     evaluate_every=1,
     patience=6,
