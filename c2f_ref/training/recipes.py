@@ -113,8 +113,8 @@ RECIPES = {
     "published": Recipe(),
     # The same model on two cores in minutes: large batches with one negative each, high rates that fall along a cosine to almost
     # nothing, a bias that starts from popularity instead of from noise. In the coarse stage a negative is the hardest of eight, and
-    # an evaluation tries factors of the bias: so trained, the embeddings come out too large beside it (they fit pairs that they were
-    # propagated over). The fine stage, whose bias learns again beside frozen coarse rows, does best with negatives as drawn.
+    # an evaluation tries factors of the bias: so trained, the embeddings come out too large beside it (they fit pairs that they
+    # were propagated over). The fine stage, whose bias learns again beside frozen coarse rows, does best with negatives as drawn.
     "laptop": Recipe(
         coarse=Schedule(
             batch=65536,
