@@ -69,6 +69,8 @@ def read_interactions(
     OSError where the file cannot be read.
     """
     path = Path(path)
+    if path.is_dir():
+        raise DataError("expected a file of pairs, got a folder; read_split takes one with train.txt and test.txt", path=path)
     kind = GUESSES.get(path.suffix.lower()) if format is None else format
     if kind not in FORMATS:
         problem = "its name does not tell the format" if format is None else f"there is no format {format!r}"

@@ -278,6 +278,11 @@ def test_a_malformed_file_is_named_with_its_line_and_token(
     assert str(caught.value).endswith(f", got {token[:80]!r}")
 
 
+def test_a_folder_is_no_file_of_pairs(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected a file of pairs, got a folder; read_split takes one"):
+        read_interactions(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "keywords", "message"),
     [
