@@ -22,8 +22,10 @@ def hardest_negatives(
 ) -> Triples:
     """The triples, each with the best-scored of its candidates as its negative (dynamic negative sampling).
 
-    Candidates of triple t are its own negative and those of the n_candidates - 1 triples behind it, the first ones following the
-    last, except items that its user has. They were drawn uniformly too, and no generator is asked again.
+        j_t' = argmax of s(u_t, j) over j in {j_t, j_(t+1), ..., j_(t+n-1)} that u_t has not seen,  n = n_candidates
+
+    The negatives behind the last triple are those of the first ones. They were drawn uniformly from what their own users have not
+    seen, so no generator is asked again.
 
     Shapes: triples (B,) each, propagated entities (N, D), bias (N,), seen (U, I) of ones -> triples (B,) each.
     Edge: ties go to the first candidate; one candidate gives the triples as they are.
