@@ -156,7 +156,10 @@ print(sorted({{"scipy", "numba", "sklearn", "matplotlib", "c2f_ref.spec"}} & set
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
-    """The file of a model with 29,000 entities and 80 columns, and the least budget for it."""
+    """The file of a model with 29,000 entities and 80 columns, and the least budget for it; beside it a small one, `small.npz`."""
+    folder = tmp_path_factory.mktemp("large")
+    small = make_stored(np.random.default_rng(0), n_users=9, n_items=20, n_coarse=5, n_fine=4, dim=3, dtype=np.float32)
+    write_stored(folder / "small.npz", small)
     stored = make_stored(
         np.random.default_rng(0),
         n_users=9000,
@@ -167,7 +170,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
         pairs_per_user=12.0,
         dtype=np.float32,
     )
-    path = tmp_path_factory.mktemp("large") / "model.npz"
+    path = folder / "model.npz"
     write_stored(path, stored)
     return path, serving_bytes(sizes_of(stored))
 
@@ -177,13 +180,18 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
 def test_no_more_than_the_budget_becomes_resident_beside_python_and_numpy(
     large: tuple[Path, int], factor: int, all_kept: bool
 ) -> None:
-    """In a fresh process, of which tracemalloc sees a part; 2 MiB are left for code of NumPy that is used for the first time."""
+    """In a fresh process, of which tracemalloc sees a part.
+
+    A small model is served first: the code of Python and NumPy, whose pages a busy machine brings in by other numbers, is then in.
+    """
     path, least = large
     code = f"""
 from pathlib import Path
 from c2f_ref.device import Device
 def peak():
     return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+small = Device.load({str(path.with_name("small.npz"))!r})
+small.recommend(small.user_ids[:3])
 before = peak()
 device = Device.load({str(path)!r}, memory_budget={factor * least})
 device.recommend(device.user_ids[:3])
@@ -192,4 +200,4 @@ print(device.columns_kept, 1024 * (peak() - before))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     kept, resident = map(int, done.stdout.split())
     assert (kept == 80) == all_kept
-    assert 2**20 < resident <= factor * least + 2 * 2**20
+    assert 2**20 < resident <= factor * least
