@@ -112,7 +112,11 @@ def check_four_threads() -> None:
                 assert count() == 4
                 raise KeyError
             assert count() == n_threads
-            contents.append(content_of_run(train(tiny_split(), SETTINGS, with_schedules(RECIPE, n_candidates=3), seed=0, ops=fast)))
+            contents.append(
+                content_of_run(
+                    train(tiny_split(), SETTINGS, with_schedules(RECIPE, n_candidates=3, disjoint_share=0.3), seed=0, ops=fast)
+                )
+            )
         assert count() == 4
     assert contents[0] == contents[1] == contents[2]
     print("checked")

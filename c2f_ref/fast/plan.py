@@ -86,19 +86,22 @@ class Locality:
 
 
 def locality(norm_adjacency: sparse.csr_array, n_users: int, previous: Plan | None) -> Locality:
-    """Renumber the entities of `norm_adjacency`, or take over what an earlier plan of the very same matrix found."""
+    """Renumber the entities of `norm_adjacency`, or take over what an earlier plan of the same entities found."""
     if previous is not None and previous.where.source is norm_adjacency:
         return previous.where
     n_entities = norm_adjacency.shape[0]
     require_shape("norm_adjacency", norm_adjacency, (n_entities, n_entities))
     if norm_adjacency.dtype not in (np.float32, np.float64):
         raise SpecError(f"norm_adjacency must be float32 or float64, got {norm_adjacency.dtype}")
-    n_parts = -(-n_entities // ENTITIES_PER_PART)
-    labels = np.zeros(n_entities, dtype=np.int64)
-    if n_parts > 1:
-        # The numbering changes no result but its rounding, so its seed is no part of a run.
-        labels = partition(norm_adjacency, n_parts, rng=np.random.default_rng(0), n_sweeps=0)
-    order = np.lexsort((labels, np.arange(n_entities) >= n_users))
+    if previous is not None and (previous.n_users, previous.where.order.size) == (n_users, n_entities):
+        order = previous.where.order
+    else:
+        n_parts = -(-n_entities // ENTITIES_PER_PART)
+        labels = np.zeros(n_entities, dtype=np.int64)
+        if n_parts > 1:
+            # The numbering changes no result but its rounding, so its seed is no part of a run.
+            labels = partition(norm_adjacency, n_parts, rng=np.random.default_rng(0), n_sweeps=0)
+        order = np.lexsort((labels, np.arange(n_entities) >= n_users))
     own = sparse.csr_array(norm_adjacency)[order][:, order]
     own.sort_indices()
     return Locality(order, np.argsort(order), own, norm_adjacency)

@@ -95,12 +95,20 @@ def _passing(
     n_triples = n_draws * schedule.n_negatives
     triples = {"triples": 3 * n_triples * LONG}
     choosing = {"embeddings that negatives are chosen by": n_entities * settings.dim * FLOAT}
-    epoch = triples | (choosing if schedule.n_candidates > 1 else {})
+    n_entries = _n_entries(settings, is_fine, n_entities, n_pairs)
+    n_apart = round(schedule.disjoint_share * n_pairs)
+    n_left = n_pairs - n_apart
+    smaller = 2 * n_left * ENTRY + n_entities * INDEX
+    graph_of_epoch = {
+        "smaller adjacency, as given and renumbered": 2 * smaller,
+        "smaller expanded graph": (n_entries - 2 * n_apart) * ENTRY + n_nodes * LONG,
+        "its assignment and the transpose": 2 * t * n_entities * ENTRY + (n_entities + n_coarse) * LONG,
+    }
+    epoch = triples | (choosing if schedule.n_candidates > 1 else {}) | (graph_of_epoch if n_apart else {})
     embeddings = {"embeddings": n_nodes * settings.dim * FLOAT}
     block = min(n_threads * ROWS_PER_BLOCK, n_entities) * (n_coarse + is_fine * settings.n_fine)
     chosen = 0 if is_fine else t * n_entities * (FLOAT + LONG)
-    n_entries = _n_entries(settings, is_fine, n_entities, n_pairs)
-    return {
+    moments = {
         "sampling": triples
         | {
             "draws": n_draws * 2 * INDEX + n_triples * INDEX,
@@ -122,6 +130,9 @@ def _passing(
             "pairs in order": n_pairs * (LONG + INDEX) + 2 * n_users * INDEX,
         },
     }
+    # Triples are copied when those are dropped whose negative is in the graph.
+    dropping = {"triples that stay": 3 * n_triples * LONG, "which those are": n_triples}
+    return moments | ({"dropping": triples | dropping | {"smaller adjacency": smaller}} if n_apart else {})
 
 
 def _n_entries(settings: Settings, is_fine: bool, n_entities: int, n_pairs: int) -> int:

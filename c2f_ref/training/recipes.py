@@ -38,6 +38,9 @@ class Schedule:
     n_candidates: int = 1
     """Unseen items of which the best-scored one becomes a triple's negative, in the second phase: see `hardest_negatives`. Scores
     follow from embeddings that are at most 9 steps old. Published: 1, so as drawn."""
+    disjoint_share: float = 0.0
+    """Share of the training pairs that an epoch of the second phase learns from and has not in its graph, drawn anew for each.
+    Published: 0, so every epoch has all pairs in its graph and learns from all of them. Source: Zhang and Chen, NeurIPS 2018."""
     draws_per_epoch: int | None = None
     """Users drawn in an epoch; None: as many as there are training pairs. Source: "sampling, one epoch"."""
     max_epochs: int = 900
@@ -61,6 +64,9 @@ class Schedule:
         for name in ("lr", "bias_lr", *(["last_lr"] if self.last_lr is not None else [])):
             if not _is_positive(getattr(self, name)):
                 raise SettingsError(f"{name} must be a finite number above 0, got {getattr(self, name)!r}")
+        share = self.disjoint_share
+        if not share == 0 and not (_is_positive(share) and share < 1):
+            raise SettingsError(f"disjoint_share must be a number of at least 0 and below 1, got {share!r}")
         scales = self.bias_scales
         if not isinstance(scales, (list, tuple)) or not scales or not all(map(_is_positive, scales)):
             raise SettingsError(f"bias_scales must be one or more finite numbers above 0, got {scales!r}")
@@ -111,23 +117,26 @@ class Recipe:
 
 RECIPES = {
     "published": Recipe(),
-    # The same model on two cores in minutes: large batches with one negative each, high rates that fall along a cosine to almost
-    # nothing, a bias that starts from popularity instead of from noise. In the coarse stage a negative is the hardest of eight, and
-    # an evaluation tries factors of the bias: so trained, the embeddings come out too large beside it (they fit pairs that they
-    # were propagated over). The fine stage, whose bias learns again beside frozen coarse rows, does best with negatives as drawn.
+    # The same model on two cores in minutes: large batches with one negative each, a bias that starts from popularity instead of
+    # from noise, and rates that are very high and fall along a cosine to almost nothing. At the first refreshes coarse rows are
+    # then large and S_c small, which leaves no row without an entity, and 100 steps with a refreshed S_c lead as far as 800 at a
+    # tenth of the rate. In the coarse stage a negative is the hardest of eight; an epoch learns from pairs that its graph is
+    # without, as those are that have to be found; and an evaluation tries factors of the bias, beside which the embeddings come
+    # out too large. The fine stage, whose bias learns again beside frozen coarse rows, does best with all of this as published.
     "laptop": Recipe(
         coarse=Schedule(
             batch=65536,
-            lr=0.1,
+            lr=1.0,
             last_lr=0.001,
-            bias_lr=0.5,
-            bias_scales=(1.0, 1.2, 1.4, 1.6),
+            bias_lr=0.1,
+            bias_scales=(1.0, 1.25, 1.5, 1.75, 2.0),
             n_negatives=1,
             n_candidates=8,
-            draws_per_epoch=100 * 65536,
-            max_epochs=33,
+            disjoint_share=0.3,
+            draws_per_epoch=50 * 65536,
+            max_epochs=13,
             max_fixed_epochs=4,
-            evaluate_every=4,
+            evaluate_every=2,
             selection_k=20,
         ),
         fine=Schedule(
@@ -135,10 +144,10 @@ RECIPES = {
             lr=0.04,
             last_lr=0.0005,
             bias_lr=0.5,
-            bias_scales=(0.9, 1.0, 1.1, 1.2),
+            bias_scales=(0.9, 1.0, 1.1, 1.2, 1.3),
             n_negatives=1,
             draws_per_epoch=50 * 65536,
-            max_epochs=25,
+            max_epochs=17,
             max_fixed_epochs=4,
             evaluate_every=2,
             selection_k=20,

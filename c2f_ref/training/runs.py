@@ -22,7 +22,7 @@ from ..threads import one_blas_thread
 from .checkpoints import Checkpoints
 from .recipes import Recipe
 from .schedule import require_pairs, run_stage
-from .stages import CoarseStage, FineStage, default_ops
+from .stages import CoarseStage, FineStage, default_ops, norm_adjacency_of
 from .state import Callbacks, Snapshot, StageResult, State, start_state
 
 Partitioner: TypeAlias = Callable[..., IntArray]
@@ -54,7 +54,7 @@ def train_coarse(
     """
     require_pairs(split)
     ops = ops or default_ops()
-    stage = CoarseStage(_norm_adjacency(split, _dtype(ops, dtype)), split.train.n_users, settings, ops)
+    stage = CoarseStage(norm_adjacency_of(split.train, _dtype(ops, dtype)), split.train.n_users, settings, ops)
     state = checkpoints.load(stage.name) if checkpoints else None
     state = state or _first_coarse_state(split, settings, recipe, partition, rng=rng)
     told = _keeping(checkpoints, stage.name, callbacks)
@@ -84,7 +84,7 @@ def train_fine(
         raise SettingsError("n_fine must be at least 1 for the fine stage, got 0")
     require_pairs(split)
     ops = ops or default_ops()
-    norm_adjacency = _norm_adjacency(split, _dtype(ops, dtype))
+    norm_adjacency = norm_adjacency_of(split.train, _dtype(ops, dtype))
     stage = FineStage(norm_adjacency, split.train.n_users, coarse.assignment, coarse.tables[0], settings, ops)
     state = checkpoints.load(stage.name) if checkpoints else None
     state = state or _first_fine_state(split, coarse, settings, recipe, partition, rng=rng)
@@ -214,14 +214,6 @@ def _keeping(checkpoints: Checkpoints | None, stage: str, callbacks: Callbacks) 
             listener(state)
 
     return {**callbacks, "on_state": keep}
-
-
-def _norm_adjacency(split: Split, dtype: np.dtype[Any]) -> sparse.csr_array:
-    """A (N, N) with these numbers; with indices of 32 bits where they suffice, which SciPy would not choose by itself."""
-    graph = spec.normalise(_bipartite(split))
-    index = np.int32 if graph.nnz <= np.iinfo(np.int32).max else np.int64
-    parts = graph.data.astype(dtype), graph.indices.astype(index), graph.indptr.astype(index)
-    return sparse.csr_array(parts, shape=graph.shape)
 
 
 def _bipartite(split: Split) -> sparse.csr_array:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from ..threads import one_blas_thread
 from .evaluation import evaluate_embeddings
 from .negatives import hardest_negatives
 from .recipes import Schedule
-from .stages import Stage, Tables, default_ops
+from .stages import Stage, Tables, default_ops, norm_adjacency_of
 from .state import Callbacks, Estimate, Evaluation, Progress, Snapshot, StageResult, State
 
 N_MEASURED_STEPS = 3
@@ -76,7 +76,7 @@ class _Run:
         callbacks: Callbacks,
     ) -> None:
         self.stage, self.settings, self.schedule, self.ops, self.callbacks = stage, settings, schedule, ops, callbacks
-        self.seen, self.held_out = split.train.matrix(), split.valid.matrix()
+        self.train, self.seen, self.held_out = split.train, split.train.matrix(), split.valid.matrix()
         self.n_draws = schedule.draws_per_epoch or split.train.n_pairs
         self.max_steps = schedule.last_evaluation * schedule.steps_per_epoch(split.train.n_pairs)
         self.plan = stage.prepare(state.assignment)
@@ -136,27 +136,47 @@ class _Run:
         self.tell("on_state", state)
         return state
 
-    def loss_and_grad(self, tables: Tables, batch: Triples, entities: Float64Array | None) -> tuple[float, Tables]:
+    def loss_and_grad(
+        self, stage: Stage, plan: Any, tables: Tables, batch: Triples, entities: Float64Array | None
+    ) -> tuple[float, Tables]:
         """Loss and gradients of a batch, its negatives as drawn or, where embeddings are given, chosen by these."""
         if entities is not None:
             batch = hardest_negatives(batch, entities, tables[-1], self.seen, self.schedule.n_candidates, ops=self.ops)
-        return self.stage.loss_and_grad(self.plan, tables, batch)
+        return stage.loss_and_grad(plan, tables, batch)
+
+    def begin_epoch(self, state: State) -> tuple[Stage, Any, Triples]:
+        """What the epoch learns from: the stage on the graph that it has, the plan of that, and triples.
+
+        With a `disjoint_share` in phase 2, the positives are those of as many training pairs, and the graph is of all others.
+        """
+        n_negatives, share = self.schedule.n_negatives, self.schedule.disjoint_share
+        is_apart = np.zeros(self.train.n_pairs, dtype=np.bool_)
+        if state.phase == 2 and share > 0:
+            is_apart = self.rng.random(self.train.n_pairs) < share
+        if not is_apart.any():
+            return self.stage, self.plan, self.ops.sample_triples(self.seen, self.n_draws, n_negatives, rng=self.rng)
+        adjacency = norm_adjacency_of(self.train.select(~is_apart), self.stage.norm_adjacency.dtype)
+        stage: Stage = replace(cast(Any, self.stage), norm_adjacency=adjacency)
+        triples = self.ops.sample_triples(self.train.select(is_apart).matrix(), self.n_draws, n_negatives, rng=self.rng)
+        is_unseen = np.ravel(self.seen[triples.users, triples.negatives]) == 0
+        return stage, stage.prepare(state.assignment, self.plan), Triples(*(part[is_unseen] for part in triples))
 
     def train_epoch(self, state: State) -> State:
         """The state after the training of one epoch."""
         tables, moments, assignment = state.tables, state.moments, state.assignment
         n_steps, n_refreshes = state.n_steps, state.n_refreshes
-        triples = self.ops.sample_triples(self.seen, self.n_draws, self.schedule.n_negatives, rng=self.rng)
+        stage, plan, triples = self.begin_epoch(state)
         chooses, entities = state.phase == 2 and self.schedule.n_candidates > 1, None
         for number, start in enumerate(range(0, triples.users.size, self.schedule.batch)):
             batch = Triples(*(part[start : start + self.schedule.batch] for part in triples))
             if chooses and number % STEPS_PER_CHOICE == 0:
-                entities = self.stage.embed(self.plan, tables)
-            loss, grads = self.loss_and_grad(tables, batch, entities)
+                entities = stage.embed(plan, tables)
+            loss, grads = self.loss_and_grad(stage, plan, tables, batch, entities)
             if state.phase == 2 and start == 0:
                 # The gradient above is that of the pass made with the old assignment.
                 assignment = self.stage.refresh(self.plan, tables)
                 self.plan = self.stage.prepare(assignment, self.plan)
+                plan = self.plan if stage is self.stage else stage.prepare(assignment, plan)
                 n_refreshes += 1
             lr = self.schedule.lr_at(n_steps, self.max_steps)
             rates = [lr] * (len(tables) - 1) + [lr * self.schedule.bias_lr]
@@ -186,8 +206,12 @@ class _Run:
         triples = self.ops.sample_triples(self.seen, n_draws, schedule.n_negatives, rng=np.random.default_rng(0))
         batch = Triples(*(part[: schedule.batch] for part in triples))
         entities = self.stage.embed(self.plan, state.tables) if schedule.n_candidates > 1 else None
-        self.loss_and_grad(state.tables, batch, entities)  # compiles, and makes work buffers
-        step_seconds = _seconds_of(lambda: self.loss_and_grad(state.tables, batch, entities), N_MEASURED_STEPS)
+
+        def step() -> None:
+            self.loss_and_grad(self.stage, self.plan, state.tables, batch, entities)
+
+        step()  # compiles, and makes work buffers
+        step_seconds = _seconds_of(step, N_MEASURED_STEPS)
         evaluation_seconds = _seconds_of(lambda: self.judge(state.tables), 1)
         n_evaluations = (schedule.last_evaluation - state.epoch) // schedule.evaluate_every + (not state.is_evaluated)
         n_steps = self.max_steps - state.n_steps

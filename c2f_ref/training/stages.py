@@ -10,12 +10,23 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 
 from .. import spec
+from ..interactions import Interactions
 from ..spec import Float64Array, Settings, Triples
 
 Tables: TypeAlias = tuple[Float64Array, ...]
+
+
+def norm_adjacency_of(pairs: Interactions, dtype: npt.DTypeLike) -> sparse.csr_array:
+    """A (N, N) with these numbers; with indices of 32 bits where they suffice, which SciPy would not choose by itself."""
+    graph = spec.normalise(spec.bipartite(pairs.users, pairs.items, pairs.n_users, pairs.n_items))
+    index = np.int32 if graph.nnz <= np.iinfo(np.int32).max else np.int64
+    parts = graph.data.astype(dtype), graph.indices.astype(index), graph.indptr.astype(index)
+    return sparse.csr_array(parts, shape=graph.shape)
 
 
 def default_ops() -> ModuleType:
@@ -33,11 +44,15 @@ def default_ops() -> ModuleType:
 
 
 class Stage(Protocol):
-    """What `run_stage` needs to know of a stage."""
+    """What `run_stage` needs to know of a stage, which is a dataclass with `norm_adjacency` among its fields."""
 
     @property
     def name(self) -> str:
         """How callbacks are told of it."""
+
+    @property
+    def norm_adjacency(self) -> sparse.csr_array:
+        """A (N, N), of the pairs that embeddings propagate over."""
 
     def prepare(self, assignment: sparse.csr_array, previous: Any = None) -> Any:
         """The implementation's plan for the graph with this assignment; it may take over from an earlier one."""

@@ -34,6 +34,7 @@ LONG = with_schedules(
     RECIPE,
     batch=150,
     n_candidates=3,
+    disjoint_share=0.3,
     draws_per_epoch=60,
     evaluate_every=1,
     patience=6,

@@ -45,13 +45,14 @@ def random_split(n_users: int, n_items: int, n_pairs: int) -> Split:
     return split_ratio(pairs, valid=0.1, test=0.1, seed=0)
 
 
-def recipe_of(n_negatives: int, draws_per_epoch: int | None) -> Recipe:
+def recipe_of(n_negatives: int, draws_per_epoch: int | None, disjoint_share: float = 0.0) -> Recipe:
     """An epoch in each phase, so that every kind of call is made, and few steps."""
     schedule = Schedule(
         batch=8192,
         lr=0.01,
         n_negatives=n_negatives,
         draws_per_epoch=draws_per_epoch,
+        disjoint_share=disjoint_share,
         max_epochs=3,
         max_fixed_epochs=1,
         evaluate_every=1,
@@ -104,23 +105,26 @@ def slope(sizes: Any, values: Any) -> float:
 
 
 @pytest.mark.parametrize(
-    ("moment", "sizes", "tables", "draws", "n_negatives"),
+    ("moment", "sizes", "tables", "draws", "n_negatives", "share"),
     [
-        ("coarse partition", (700, 500, 40_000), (9, 6, 8, 2), None, 1),
-        ("fine affinity", (2500, 1500, 9000), (12, 200, 6, 2), 2000, 1),
-        ("coarse sampling", (900, 700, 15_000), (9, 5, 24, 2), 120_000, 1),
-        ("coarse sampling", (910, 710, 15_000), (9, 5, 24, 2), 40_000, 4),
-        ("coarse refresh", (3000, 2000, 40_000), (300, 7, 16, 2), None, 1),
-        ("coarse rebuilding", (1800, 1100, 35_000), (10, 6, 64, 4), 2000, 1),
-        ("fine evaluation", (1500, 4000, 11_000), (11, 6, 7, 1), 2000, 1),
+        ("coarse partition", (700, 500, 40_000), (9, 6, 8, 2), None, 1, 0),
+        ("fine affinity", (2500, 1500, 9000), (12, 200, 6, 2), 2000, 1, 0),
+        ("coarse sampling", (900, 700, 15_000), (9, 5, 24, 2), 120_000, 1, 0),
+        ("coarse sampling", (910, 710, 15_000), (9, 5, 24, 2), 40_000, 4, 0),
+        ("coarse dropping", (900, 700, 15_000), (9, 5, 24, 2), 120_000, 1, 0.3),
+        ("coarse dropping", (910, 710, 15_000), (9, 5, 24, 2), 40_000, 4, 0.6),
+        ("coarse refresh", (3000, 2000, 40_000), (300, 7, 16, 2), None, 1, 0),
+        ("coarse rebuilding", (1800, 1100, 35_000), (10, 6, 64, 4), 2000, 1, 0),
+        ("coarse rebuilding", (1800, 1100, 35_000), (10, 6, 64, 4), 2000, 1, 0.3),
+        ("fine evaluation", (1500, 4000, 11_000), (11, 6, 7, 1), 2000, 1, 0),
     ],
 )
 def test_the_formula_holds_whichever_moment_takes_most(
-    warm: None, moment: str, sizes: Any, tables: Any, draws: int | None, n_negatives: int
+    warm: None, moment: str, sizes: Any, tables: Any, draws: int | None, n_negatives: int, share: float
 ) -> None:
     n_coarse, n_fine, dim, coarse_per_entity = tables
     settings = Settings(n_coarse=n_coarse, n_fine=n_fine, dim=dim, coarse_per_entity=coarse_per_entity, sparse_pca_components=1)
-    split, recipe = random_split(*sizes), recipe_of(n_negatives, draws)
+    split, recipe = random_split(*sizes), recipe_of(n_negatives, draws, share)
     moments = promised(split, settings, recipe)
     assert max(moments, key=lambda name: moments[name]) == moment
     peak = peak_of(split, settings, recipe)

@@ -28,6 +28,7 @@ def test_the_published_recipe_has_the_published_numbers_and_no_others() -> None:
         "bias_scales": (1.0,),
         "n_negatives": 5,
         "n_candidates": 1,
+        "disjoint_share": 0.0,
         "draws_per_epoch": None,
         "max_epochs": 900,
         "max_fixed_epochs": None,
@@ -142,6 +143,13 @@ def test_factors_of_the_bias_are_finite_numbers_above_zero(value: Any) -> None:
     assert replace(PLAIN, bias_scales=[1, 0.5]).bias_scales == (1, 0.5)
 
 
+@pytest.mark.parametrize("value", [1, 1.0, -0.1, math.nan, math.inf, True, None, "0.3", [0.3]])
+def test_a_disjoint_share_is_below_one_and_not_below_zero(value: Any) -> None:
+    with pytest.raises(SettingsError, match="disjoint_share must be a number of at least 0 and below 1, got "):
+        replace(PLAIN, disjoint_share=value)
+    assert replace(PLAIN, disjoint_share=0.999).disjoint_share == 0.999
+
+
 def test_factors_of_the_bias_can_be_given_as_a_list() -> None:
     _, recipe = with_overrides(Settings(), Recipe(), ["fine.bias_scales=[1, 1.25]"])
     assert (recipe.coarse.bias_scales, recipe.fine.bias_scales) == ((1.0,), (1, 1.25))
@@ -203,11 +211,13 @@ def test_of_two_overrides_of_one_field_the_last_counts_and_none_changes_nothing(
 def test_every_field_can_be_overridden() -> None:
     wanted = {field.name: 1 if field.type == "int" else 0.5 for field in fields(Settings)}
     assert asdict(with_overrides(Settings(), Recipe(), [f"{name}={value}" for name, value in wanted.items()])[0]) == wanted
-    names = [field.name for field in fields(Schedule) if field.name != "bias_scales"]  # a list: it has a test of its own
-    both = with_overrides(Settings(), Recipe(), [f"{name}=1" for name in names])[1]
-    each = with_overrides(Settings(), Recipe(), [f"{stage}.{name}=1" for name in names for stage in ("coarse", "fine")])[1]
-    assert both == each
-    assert {getattr(schedule, name) for schedule in (both.coarse, both.fine) for name in names} == {1}
+    numbers: dict[str, Any] = {field.name: 1 for field in fields(Schedule)} | {"disjoint_share": 0.5}
+    del numbers["bias_scales"]  # a list: it has a test of its own
+    both = with_overrides(Settings(), Recipe(), [f"{name}={number}" for name, number in numbers.items()])[1]
+    one_by_one = [f"{stage}.{name}={number}" for name, number in numbers.items() for stage in ("coarse", "fine")]
+    assert both == with_overrides(Settings(), Recipe(), one_by_one)[1]
+    for schedule in (both.coarse, both.fine):
+        assert {name: getattr(schedule, name) for name in numbers} == numbers
 
 
 @pytest.mark.parametrize(
