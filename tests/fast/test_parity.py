@@ -258,6 +258,25 @@ def test_a_plan_takes_over_from_one_of_the_same_adjacency_and_from_no_other(mode
     assert_close(got, expected)
 
 
+@given(models())
+def test_the_numbering_of_an_earlier_plan_serves_other_graphs_of_the_same_users_and_items_alone(model: Any) -> None:
+    """Parts of three entities, so that there is a numbering to speak of: other links keep it, other numbers of users do not."""
+    n_users, settings, assignment = model.n_users, model.settings, model.coarse_assignment
+    fewer = model.norm_adjacency.copy()
+    fewer.data[:: max(fewer.nnz // 3, 1)] = 0
+    fewer = sparse.csr_array(fewer + fewer.T)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(c2f_ref.fast.plan, "ENTITIES_PER_PART", 3)
+        earlier = fast.prepare_coarse(model.norm_adjacency, assignment, n_users, settings)
+        later = fast.prepare_coarse(fewer, assignment, n_users, settings, earlier)
+        others = [fast.prepare_coarse(fewer, assignment, n_users + more, settings, earlier) for more in (-1, 1)]
+    assert later.where.order is earlier.where.order
+    got = fast.embed_coarse(later, model.coarse)
+    assert_close(got, spec.embed_coarse(spec.prepare_coarse(fewer, assignment, n_users, settings), model.coarse))
+    for other in others:
+        assert (other.where.order[: other.n_users] < other.n_users).all()
+
+
 def tables(model: Any) -> tuple[Any, Any, Any]:
     return model.coarse, model.fine, model.bias
 
