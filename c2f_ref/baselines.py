@@ -9,10 +9,9 @@ from typing import Any, Unpack
 import numpy as np
 from scipy import sparse
 
-from . import spec
 from .interactions import Split
 from .spec import Float64Array, IntArray, Settings, Triples, rank_by
-from .training import Callbacks, Schedule, StageResult, Tables, default_ops, run_stage, start_state
+from .training import Callbacks, Schedule, StageResult, Tables, default_ops, norm_adjacency_of, run_stage, start_state
 
 
 def rank_by_popularity(users: IntArray, seen: sparse.csr_array, k: int) -> tuple[IntArray, Float64Array]:
@@ -114,9 +113,8 @@ def train_lightgcn(
     """
     ops = ops or default_ops()
     train = split.train
-    norm_adjacency = spec.normalise(spec.bipartite(train.users, train.items, train.n_users, train.n_items)).astype(np.float32)
     table = 0.1 * rng.standard_normal((train.n_entities, settings.dim), dtype=np.float32)
-    stage = LightGCNStage(norm_adjacency, train.n_users, settings, ops)
+    stage = LightGCNStage(norm_adjacency_of(train, np.float32), train.n_users, settings, ops)
     tables: Any = table, np.zeros(train.n_entities, dtype=np.float32)
     state = start_state(tables, stage.refresh(None, tables), rng=rng, first_phase=2)
     return run_stage(stage, state, split, settings, schedule, ops=ops, **callbacks)

@@ -13,7 +13,7 @@ from .. import spec
 from ..bundle import Model
 from ..interactions import Split
 from ..spec import Float64Array, IntArray, Settings, SettingsError, SpecError
-from ..training import Callbacks, CoarseStage, FineStage, Recipe, StageResult, run_stage, start_state, train_fine
+from ..training import Callbacks, CoarseStage, FineStage, Recipe, StageResult, norm_adjacency_of, run_stage, start_state, train_fine
 
 
 def train_from(
@@ -38,8 +38,7 @@ def train_from(
     train = split.train
     start_rng, coarse_rng, fine_rng = np.random.default_rng(seed).spawn(3)
     assignment, bias = _taken_over(init, split, settings, rng=start_rng)
-    adjacency = spec.normalise(spec.bipartite(train.users, train.items, train.n_users, train.n_items))
-    adjacency = adjacency.astype(np.float64 if ops is spec else np.float32)
+    adjacency = norm_adjacency_of(train, np.float64 if ops is spec else np.float32)
     coarse_stage = CoarseStage(adjacency, train.n_users, settings, ops)
     state = start_state((init.coarse.astype(np.float64), bias), assignment, rng=coarse_rng, first_phase=2)
     coarse = run_stage(coarse_stage, state, split, settings, recipe.coarse, ops=ops, **callbacks)

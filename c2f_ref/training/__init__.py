@@ -10,7 +10,7 @@ from .negatives import hardest_negatives
 from .recipes import DEMO_SETTINGS, RECIPES, Recipe, Schedule, with_overrides
 from .runs import to_model, train, train_coarse, train_fine
 from .schedule import run_stage
-from .stages import CoarseStage, FineStage, Stage, Tables, default_ops
+from .stages import CoarseStage, FineStage, Stage, Tables, default_ops, norm_adjacency_of
 from .state import Callbacks, Estimate, Evaluation, Progress, Snapshot, StageResult, State, start_state
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "evaluate_model",
     "hardest_negatives",
     "metrics_by_user",
+    "norm_adjacency_of",
     "run_stage",
     "start_state",
     "to_model",
