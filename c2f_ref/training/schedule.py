@@ -40,7 +40,10 @@ def run_stage(
     assignment until `patience` evaluations in a row have not improved, or `max_fixed_epochs` have passed; that very epoch then
     trains in phase 2, with Adam's state kept, which refreshes the assignment in the first batch of every epoch, from that
     batch's forward pass and before its gradient step. The best model of phase 2 is the result, even where phase 1 had a
-    higher figure. What follows the last evaluation could choose no model and is left out.
+    higher figure. With a `disjoint_share` an epoch of phase 2 propagates over a part of the training pairs and learns from the
+    others; refreshes and evaluations propagate over all of them.
+
+    What follows the last evaluation could choose no model and is left out.
 
     `on_state` gets a state after every evaluation; this function goes on from any of them to the same bytes.
 
@@ -158,8 +161,10 @@ class _Run:
         adjacency = norm_adjacency_of(self.train.select(~is_apart), self.stage.norm_adjacency.dtype)
         stage: Stage = replace(cast(Any, self.stage), norm_adjacency=adjacency)
         triples = self.ops.sample_triples(self.train.select(is_apart).matrix(), self.n_draws, n_negatives, rng=self.rng)
-        is_unseen = np.ravel(self.seen[triples.users, triples.negatives]) == 0
-        return stage, stage.prepare(state.assignment, self.plan), Triples(*(part[is_unseen] for part in triples))
+        if triples.users.size:  # SciPy looks nothing up as a sparse array
+            is_unseen = np.ravel(self.seen[triples.users, triples.negatives]) == 0
+            triples = Triples(*(part[is_unseen] for part in triples))
+        return stage, stage.prepare(state.assignment, self.plan), triples
 
     def train_epoch(self, state: State) -> State:
         """The state after the training of one epoch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,17 @@ from training.tiny import RECIPE, SETTINGS, content_of, tiny_split, with_schedul
 from c2f_ref import spec
 from c2f_ref.interactions import Split
 from c2f_ref.spec import Triples
-from c2f_ref.training import CoarseStage, FineStage, Schedule, StageResult, Tables, run_stage, start_state, train_coarse
+from c2f_ref.training import (
+    CoarseStage,
+    FineStage,
+    Schedule,
+    StageResult,
+    Tables,
+    norm_adjacency_of,
+    run_stage,
+    start_state,
+    train_coarse,
+)
 
 SHARE = 0.4
 SCHEDULE = Schedule(batch=40, lr=0.05, disjoint_share=SHARE, max_epochs=13, max_fixed_epochs=2, evaluate_every=1, patience=20)
@@ -37,8 +47,7 @@ class Watched(CoarseStage):
 def watched_run(split: Split, schedule: Schedule, **changes: Any) -> tuple[Watched, StageResult]:
     """The coarse stage, run on the specification."""
     train, rng = split.train, np.random.default_rng(0)
-    adjacency = spec.normalise(spec.bipartite(train.users, train.items, train.n_users, train.n_items))
-    stage = Watched(adjacency, train.n_users, SETTINGS, spec)
+    stage = Watched(norm_adjacency_of(train, np.float64), train.n_users, SETTINGS, spec)
     labels = rng.integers(SETTINGS.n_coarse, size=train.n_entities)
     assignment = spec.start_coarse_assignment(labels, SETTINGS, rng=rng)
     state = start_state(spec.start_coarse(train.n_entities, SETTINGS, rng=rng), assignment, rng=rng, **changes)
@@ -117,7 +126,7 @@ def test_models_are_judged_with_all_training_pairs() -> None:
 
 def test_where_no_pair_is_drawn_the_epoch_is_one_as_published() -> None:
     split = tiny_split()
-    stage, _ = watched_run(split, Schedule(**vars(SCHEDULE) | {"disjoint_share": 1e-12}), first_phase=2)
+    stage, _ = watched_run(split, replace(SCHEDULE, disjoint_share=1e-12), first_phase=2)
     assert all(adjacency is stage.norm_adjacency for adjacency, _, _ in stage.calls)
 
 
@@ -133,11 +142,20 @@ def test_a_share_of_nothing_draws_nothing() -> None:
     assert content_of(runs[0].best) != content_of(runs[2].best)
 
 
-@pytest.mark.parametrize("share", [0.3, 0.9])
-def test_the_fine_stage_takes_a_share_too(share: float) -> None:
+@pytest.mark.parametrize("share", [0.02, 0.9])
+def test_few_draws_may_find_no_user_to_learn_from(share: float) -> None:
+    """Two users of thirty are drawn in an epoch, of whom most have no pair apart, so that many epochs make no step."""
+    split = tiny_split()
+    stage, result = watched_run(split, replace(SCHEDULE, disjoint_share=share, draws_per_epoch=2, n_negatives=1), first_phase=2)
+    n_steps = sum(triples is not None for _, _, triples in stage.calls)
+    assert result.n_steps == n_steps
+    assert n_steps == 12 if share == 0.9 else 0 < n_steps < 12
+
+
+def test_the_fine_stage_takes_a_share_too() -> None:
     split = tiny_split()
     train, rng = split.train, np.random.default_rng(1)
-    adjacency = spec.normalise(spec.bipartite(train.users, train.items, train.n_users, train.n_items))
+    adjacency = norm_adjacency_of(train, np.float64)
     coarse, bias = spec.start_coarse(train.n_entities, SETTINGS, rng=rng)
     assignment = spec.start_coarse_assignment(rng.integers(SETTINGS.n_coarse, size=train.n_entities), SETTINGS, rng=rng)
     affinity = spec.part_affinity(rng.integers(SETTINGS.n_fine, size=train.n_entities), SETTINGS.n_fine)
@@ -145,6 +163,9 @@ def test_the_fine_stage_takes_a_share_too(share: float) -> None:
     tables = spec.start_fine(coarse, SETTINGS, rng=rng), bias
     by_fine = spec.start_fine_assignment(assignment, affinity, SETTINGS.fine_per_coarse)
     state = start_state(tables, by_fine, rng=rng, first_phase=2)
-    result = run_stage(stage, state, split, SETTINGS, Schedule(**vars(SCHEDULE) | {"disjoint_share": share}), ops=spec)
-    assert result.n_steps > 0
-    assert np.isfinite(result.best.ndcg)
+    without, with_share = (
+        run_stage(stage, state, split, SETTINGS, replace(SCHEDULE, disjoint_share=share), ops=spec) for share in (0.0, SHARE)
+    )
+    assert without.evaluations[0].ndcg == with_share.evaluations[0].ndcg
+    assert [e.loss for e in without.evaluations][1:] != [e.loss for e in with_share.evaluations][1:]
+    assert without.n_steps >= with_share.n_steps > 0
