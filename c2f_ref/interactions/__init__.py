@@ -1,7 +1,8 @@
 """Interaction data: pairs in, validated and frozen; file formats; raw ids; splits; planted synthetic data."""
 
+from c2f_ref.interactions.fields import DataError
 from c2f_ref.interactions.formats import read_folder, read_interactions
-from c2f_ref.interactions.pairs import DataError, Interactions
+from c2f_ref.interactions.pairs import Interactions
 from c2f_ref.interactions.planted import planted
 from c2f_ref.interactions.splits import (
     Split,

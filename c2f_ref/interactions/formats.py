@@ -25,7 +25,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from c2f_ref.interactions.pairs import DataError, IntArray, Interactions
+from c2f_ref.interactions.fields import DataError, IntArray
+from c2f_ref.interactions.pairs import Interactions
 
 Row: TypeAlias = tuple[int, list[str]]
 """Line number, from 1, and fields."""

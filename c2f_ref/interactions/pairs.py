@@ -8,36 +8,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from os import PathLike
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-RawId: TypeAlias = int | str | np.integer[Any] | np.str_
-BoolArray: TypeAlias = npt.NDArray[np.bool_]
-Float64Array: TypeAlias = npt.NDArray[np.float64]
-IntArray: TypeAlias = npt.NDArray[np.int64]
-
-LARGEST_COUNT = 2**31 - 1
-"""Users or items at most, so that every position fits the int32 of sparse indices and of split files."""
-
-
-class DataError(ValueError):
-    """Interaction data that cannot be used: the message names the file, the line (from 1) and the token where there is one."""
-
-    def __init__(
-        self, message: str, *, path: str | PathLike[str] | None = None, line: int | None = None, token: str | bytes | None = None
-    ) -> None:
-        place = [str(path)] * (path is not None) + [f"line {line}"] * (line is not None)
-        came = "" if token is None else f", got {token[:80]!r}"
-        super().__init__(", ".join(place) + ": " * bool(place) + message + came)
-        self.path, self.line, self.token = path, line, token
+from c2f_ref.interactions.fields import (
+    DataError,
+    Float64Array,
+    IntArray,
+    RawId,
+    as_count,
+    as_ids,
+    as_numbers,
+    as_positions,
+    factorise,
+    raw_list,
+    read_only,
+    require_same_length,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,16 +55,16 @@ class Interactions:
 
     def __post_init__(self) -> None:
         checked = {
-            "n_users": _as_count("n_users", self.n_users),
-            "n_items": _as_count("n_items", self.n_items),
-            "users": _read_only(as_positions("users", self.users, self.n_users)),
-            "items": _read_only(as_positions("items", self.items, self.n_items)),
-            "user_ids": _read_only(_as_ids("user", self.user_ids, self.n_users)),
-            "item_ids": _read_only(_as_ids("item", self.item_ids, self.n_items)),
+            "n_users": as_count("n_users", self.n_users),
+            "n_items": as_count("n_items", self.n_items),
+            "users": read_only(as_positions("users", self.users, self.n_users)),
+            "items": read_only(as_positions("items", self.items, self.n_items)),
+            "user_ids": read_only(as_ids("user", self.user_ids, self.n_users)),
+            "item_ids": read_only(as_ids("item", self.item_ids, self.n_items)),
         }
-        _require_same_length("items", self.items, len(self.users))
+        require_same_length("items", self.items, len(self.users))
         if self.timestamps is not None:
-            checked["timestamps"] = _read_only(_as_numbers("timestamps", self.timestamps, len(self.users)))
+            checked["timestamps"] = read_only(as_numbers("timestamps", self.timestamps, len(self.users)))
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         if (np.diff(self.pair_keys) <= 0).any():
@@ -94,10 +87,10 @@ class Interactions:
         several times counts once, at its earliest timestamp.
         Errors: DataError for mixed or other id types, empty ids, unequal lengths, numbers that are not finite.
         """
-        user_list, item_list = _raw_list("user", users), _raw_list("item", items)
-        _require_same_length("items", item_list, len(user_list))
-        times = None if timestamps is None else _as_numbers("timestamps", timestamps, len(user_list))
-        scores = None if ratings is None else _as_numbers("ratings", ratings, len(user_list))
+        user_list, item_list = raw_list("user", users), raw_list("item", items)
+        require_same_length("items", item_list, len(user_list))
+        times = None if timestamps is None else as_numbers("timestamps", timestamps, len(user_list))
+        scores = None if ratings is None else as_numbers("ratings", ratings, len(user_list))
         if least_rating is not None:
             if scores is None:
                 raise DataError("least_rating needs ratings, got none")
@@ -106,8 +99,8 @@ class Interactions:
             kept = np.flatnonzero(scores >= least_rating)
             user_list, item_list = [user_list[p] for p in kept], [item_list[p] for p in kept]
             times = None if times is None else times[kept]
-        user_ids, user_positions = _factorise(user_list)
-        item_ids, item_positions = _factorise(item_list)
+        user_ids, user_positions = factorise(user_list)
+        item_ids, item_positions = factorise(item_list)
         return cls.from_indices(
             user_positions, item_positions, len(user_ids), len(item_ids), user_ids=user_ids, item_ids=item_ids, timestamps=times
         )
@@ -130,10 +123,10 @@ class Interactions:
         Edge: without ids the positions are the ids.
         Errors: DataError for anything out of range, unequal lengths, repeated ids, timestamps that are not finite.
         """
-        n_users, n_items = _as_count("n_users", n_users), _as_count("n_items", n_items)
+        n_users, n_items = as_count("n_users", n_users), as_count("n_items", n_items)
         rows, columns = as_positions("users", users, n_users), as_positions("items", items, n_items)
-        _require_same_length("items", columns, len(rows))
-        times = None if timestamps is None else _as_numbers("timestamps", timestamps, len(rows))
+        require_same_length("items", columns, len(rows))
+        times = None if timestamps is None else as_numbers("timestamps", timestamps, len(rows))
         order = np.lexsort((columns, rows) if times is None else (times, columns, rows))
         rows, columns = rows[order], columns[order]
         first = np.ones(len(order), dtype=bool)
@@ -143,8 +136,8 @@ class Interactions:
             items=columns[first],
             n_users=n_users,
             n_items=n_items,
-            user_ids=np.arange(n_users) if user_ids is None else _as_ids("user", user_ids, n_users),
-            item_ids=np.arange(n_items) if item_ids is None else _as_ids("item", item_ids, n_items),
+            user_ids=np.arange(n_users) if user_ids is None else as_ids("user", user_ids, n_users),
+            item_ids=np.arange(n_items) if item_ids is None else as_ids("item", item_ids, n_items),
             timestamps=None if times is None else times[order][first],
             n_duplicates=len(order) - int(first.sum()),
         )
@@ -230,88 +223,3 @@ class Interactions:
         if str(raw) not in self._positions[name]:
             raise DataError(f"unknown {name} id {raw!r}")
         return self._positions[name][str(raw)]
-
-
-def _require_same_length(name: str, values: Sized, n_pairs: int) -> None:
-    """Raise DataError unless `values` holds one value per pair."""
-    if len(values) != n_pairs:
-        raise DataError(f"{name} must hold a value for each of the {n_pairs} pairs, got {len(values)}")
-
-
-def _as_count(name: str, value: Any) -> int:
-    """Return `value` as an int in [0, LARGEST_COUNT], or raise DataError."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value <= LARGEST_COUNT:
-        raise DataError(f"{name} must be an integer in [0, {LARGEST_COUNT}], got {value!r}")
-    return int(value)
-
-
-def as_positions(name: str, values: npt.ArrayLike, size: int) -> IntArray:
-    """Return `values` (P,) as int64 positions in [0, size), or raise DataError that names the first that is not."""
-    array = np.asarray(values)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise DataError(f"{name} must be one row of integers, got {array.dtype} of shape {array.shape}")
-    outside = (array < 0) | (array >= size)
-    if outside.any():
-        raise DataError(f"{name} must be in [0, {size}), got {array[outside][0]}")
-    return array.astype(np.int64, copy=False)
-
-
-def _as_numbers(name: str, values: npt.ArrayLike, n_pairs: int) -> Float64Array:
-    """Return `values` (P,) as finite float64, or raise DataError that names the first that is not."""
-    array = np.asarray(values)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iuf"):
-        raise DataError(f"{name} must be one row of numbers, got {array.dtype} of shape {array.shape}")
-    _require_same_length(name, array, n_pairs)
-    numbers = array.astype(np.float64, copy=False)
-    if not np.isfinite(numbers).all():
-        raise DataError(f"{name} must be finite, got {numbers[~np.isfinite(numbers)][0]}")
-    return numbers
-
-
-def _raw_list(name: str, values: Iterable[Any]) -> list[Any]:
-    """Return raw ids as a list, all ints of int64 range or all non-empty strings, or raise DataError.
-
-    Edge: NumPy integers and strings pass as what they are; bools, floats, None and bytes do not.
-    """
-    listed: list[Any] = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    kinds = set(map(type, listed))
-    if all(issubclass(kind, str) for kind in kinds):
-        for raw in listed:
-            if not raw or "\0" in raw:  # NumPy's string arrays cut a trailing NUL off
-                raise DataError(f"{name} ids must not be empty nor hold NUL, got {raw!r}")
-    elif all(issubclass(kind, (int, np.integer)) and kind is not bool for kind in kinds):
-        for raw in (min(listed), max(listed)):
-            if not -(2**63) <= raw < 2**63:
-                raise DataError(f"{name} ids must be within int64, got {raw}")
-    else:
-        raise DataError(f"{name} ids must be all integers or all strings, got {', '.join(sorted(k.__name__ for k in kinds))}")
-    return listed
-
-
-def _id_array(listed: list[Any]) -> npt.NDArray[Any]:
-    """Return the ids that `raw_list` let pass as an array: of strings, or of int64 (also when there are none)."""
-    return np.array(listed, dtype=np.str_ if listed and isinstance(listed[0], str) else np.int64)
-
-
-def _as_ids(name: str, values: Iterable[Any], size: int) -> npt.NDArray[Any]:
-    """Return `size` unique raw ids as an array of strings or of int64, or raise DataError."""
-    listed = _raw_list(name, values)
-    if len(listed) != size:
-        raise DataError(f"{name} ids must be {size}, one for each position, got {len(listed)}")
-    if len(set(listed)) != size:
-        raise DataError(f"{name} ids must be unique, got {Counter(listed).most_common(1)[0][0]!r} twice")
-    return _id_array(listed)
-
-
-def _factorise(listed: list[Any]) -> tuple[npt.NDArray[Any], IntArray]:
-    """Split P raw ids into the sorted unique ids and the position (P,) of each among them."""
-    unique = sorted(set(listed))
-    position = {raw: p for p, raw in enumerate(unique)}
-    return _id_array(unique), np.array([position[raw] for raw in listed], dtype=np.int64)
-
-
-def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return a read-only copy."""
-    frozen = array.copy()
-    frozen.flags.writeable = False
-    return frozen

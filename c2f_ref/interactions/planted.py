@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from c2f_ref.interactions.pairs import DataError, Interactions
+from c2f_ref.interactions.fields import DataError
+from c2f_ref.interactions.pairs import Interactions
 
 
 def planted(

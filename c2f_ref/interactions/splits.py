@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from c2f_ref.files import replacing
+from c2f_ref.interactions.fields import BoolArray, DataError, IntArray, as_positions
 from c2f_ref.interactions.formats import read_folder, read_interactions
-from c2f_ref.interactions.pairs import BoolArray, DataError, IntArray, Interactions, as_positions
+from c2f_ref.interactions.pairs import Interactions
 
 MEMBERS = ("valid_user", "valid_item", "test_user", "test_item")
 """Arrays of a split file, in order: int32 positions, one per pair."""

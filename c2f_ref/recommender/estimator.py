@@ -23,6 +23,7 @@ from ..spec import Float64Array, IntArray, Settings, SettingsError, SpecError
 from ..threads import one_blas_thread
 from ..training import Callbacks, Evaluation, Recipe, embed_model, evaluate_embeddings, to_model, train
 from . import inputs
+from .fold_in import FoldIn
 from .warm import train_from
 
 Ids: TypeAlias = npt.NDArray[Any]
@@ -91,11 +92,8 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         checkpoint of another run.
         """
         settings = Settings(**{field.name: getattr(self, field.name) for field in fields(Settings)})
-        recipe, ops, seed = (
-            inputs.recipe_named(self.recipe),
-            inputs.implementation_named(self.implementation),
-            inputs.seed_of(self.random_state),
-        )
+        recipe, seed = inputs.recipe_named(self.recipe), inputs.seed_of(self.random_state)
+        ops = inputs.implementation_named(self.implementation)
         if init is not None and checkpoint is not None:
             raise SettingsError("a checkpoint cannot be kept of a run that starts from another model: give init or checkpoint")
         pairs = inputs.interactions_of(X)
@@ -148,22 +146,12 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         return ids[0], scores[0]
 
     def fold_in(self, items: Any) -> Float64Array:
-        """An embedding for a further user with these items, all that is trained as it is. Not part of the paper.
-
-            H_new = r v / |v|,  v = sum over its items of M_i / sqrt(d_i D_i),  r = mean of |H_u| over users
-
-        with d_i the users of item i, D_i its row sum in [A, S_c], and M the model's embeddings with a layer less. v has the
-        direction, exactly, of what propagation gives a node with edges to these items and no coarse rows, all other nodes being
-        as they are: the mean of its layers 1 to L. Its length would be too short beside the biases, for want of coarse rows.
+        """An embedding for a further user with these items, by `FoldIn`, all that is trained as it is. Not part of the paper.
 
         Shapes: -> (D,).
-        Edge: an item that no user has adds nothing; v = 0 gives 0, which leaves the biases alone to rank by.
+        Edge: an item that no user has adds nothing; where none adds anything it is 0, which leaves the biases alone to rank by.
         """
-        positions = np.unique(self._positions("items", items))
-        weights, means, radius = self._to_fold_in
-        direction: Float64Array = np.einsum("i,id->d", weights[positions], means[positions])
-        length = np.linalg.norm(direction)
-        return direction * (radius / length) if length > 0 else direction
+        return self._to_fold_in.embed(np.unique(self._positions("items", items)))
 
     def similar_items(self, items: Any, n: int = 10) -> tuple[Ids, Float64Array]:
         """The n items nearest to each by cosine of propagated embeddings: (ids, cosines).
@@ -252,18 +240,8 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         return embed_model(self._model, ops=inputs.implementation_named(self.implementation))
 
     @cached_property
-    def _to_fold_in(self) -> tuple[Float64Array, Float64Array, float]:
-        """1 / sqrt(d_i D_i) (I,), 0 where there is no such root; M (I, D), 0 where the model has no layer; r."""
-        model, pairs, n_layers = self._model, self._pairs, self._model.settings.n_layers
-        adjacency = spec.normalise(spec.bipartite(pairs.users, pairs.items, pairs.n_users, pairs.n_items))
-        degrees = (adjacency.sum(axis=1) + model.coarse_assignment.astype(np.float64).sum(axis=1))[pairs.n_users :]
-        products = np.bincount(pairs.items, minlength=pairs.n_items) * degrees
-        weights = np.where(products > 0, 1.0 / np.sqrt(np.where(products > 0, products, 1.0)), 0.0)
-        means = np.zeros_like(self._entities[pairs.n_users :])
-        if n_layers > 0:
-            shallow = replace(model, settings=replace(model.settings, n_layers=n_layers - 1))
-            means = embed_model(shallow, ops=inputs.implementation_named(self.implementation))[pairs.n_users :]
-        return weights, means, float(np.linalg.norm(self._entities[: pairs.n_users], axis=1).mean())
+    def _to_fold_in(self) -> FoldIn:
+        return FoldIn.of(self._model, self._pairs, self._entities, inputs.implementation_named(self.implementation))
 
     def _similar(self, kind: str, raw: Any, n: int) -> tuple[Ids, Float64Array]:
         """The nearest of the same kind, "users" or "items", by cosine.

@@ -15,7 +15,7 @@ from sklearn.utils import check_array
 
 from ..container import BundleError
 from ..interactions import DataError, Interactions, Split, split_given
-from ..interactions.pairs import BoolArray
+from ..interactions.fields import BoolArray
 from ..interactions.splits import rank_in_user
 from ..spec import CONTRACT, SettingsError
 from ..training import RECIPES, Recipe, Schedule, default_ops
