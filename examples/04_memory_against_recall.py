@@ -1,10 +1,12 @@
 """How much recall a byte buys: models of several sizes, or of several budgets, against LightGCN, popularity and the item filter.
 
-    python examples/04_memory_against_recall.py [DATA] [--coarse 6 12 24 48] [--budgets BYTES...] [--out DIR] [--set name=value]...
+    python examples/04_memory_against_recall.py [DATA [--split FILE]] [--coarse 6 12 24 48] [--budgets BYTES...] [--out DIR]
+        [--set name=value]...
 
-For every number of coarse rows both stages are trained, with half as many fine rows. A budget is turned into the largest model
-that can be promised to stay within it (`Settings.for_budget`). LightGCN has one vector for every entity, of D and of D / 8
-numbers. DATA is a folder or file of your own, as for `c2f-ref train`; without it pairs are planted. DIR gets
+For every number of coarse rows both stages are trained, with a third as many fine rows, as published. A budget is turned into
+the largest model that can be promised to stay within it (`Settings.for_budget`). LightGCN has one vector for every entity, of D and
+of D / 8 numbers; on planted pairs it is trained like the coarse stage, on yours by `c2f_ref.baselines.LIGHTGCN_SCHEDULE`. DATA is a
+folder or file of your own and FILE a split of it, as for `c2f-ref train`; without DATA pairs are planted. DIR gets
 `memory_against_recall.png`.
 """
 
@@ -19,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from c2f_ref import spec
-from c2f_ref.baselines import rank_by_item_filter, rank_by_popularity, train_lightgcn
+from c2f_ref.baselines import LIGHTGCN_SCHEDULE, rank_by_item_filter, rank_by_popularity, train_lightgcn
 from c2f_ref.interactions import Split, planted, read_split, split_ratio
 from c2f_ref.plots import plot_memory
 from c2f_ref.progress import ProgressLine
@@ -29,7 +31,7 @@ from c2f_ref.tables import text_table
 from c2f_ref.training import (
     DEMO_SETTINGS,
     RECIPES,
-    Recipe,
+    Schedule,
     default_ops,
     evaluate_embeddings,
     evaluate_model,
@@ -47,22 +49,25 @@ def main() -> None:
     """Train everything, print the table, draw the curve."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?", metavar="DATA")
+    parser.add_argument("--split", type=Path, metavar="FILE")
     parser.add_argument("--coarse", type=int, nargs="*", default=[6, 12, 24, 48], metavar="C")
     parser.add_argument("--budgets", type=int, nargs="*", default=[], metavar="BYTES")
     parser.add_argument("--out", type=Path, default=Path("c2f-examples"), metavar="DIR")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     options = parser.parse_args()
     if options.data:
-        split, ops = read_split(options.data), default_ops()
+        split, ops = read_split(options.data, split_file=options.split), default_ops()
         settings, recipe = with_overrides(Settings(), RECIPES["laptop"], options.set)
+        lightgcn_schedule = with_overrides(settings, replace(recipe, coarse=LIGHTGCN_SCHEDULE), options.set)[1].coarse
     else:
         pairs = planted(n_users=400, n_items=400, rng=np.random.default_rng(0))
         split, ops = split_ratio(pairs, valid=0.2, test=0.3, seed=0), spec
         settings, recipe = with_overrides(DEMO_SETTINGS, RECIPES["demo"], [*QUICK, *options.set])
+        lightgcn_schedule = recipe.coarse
     print(split.describe())
     n_users, n_items, n_pairs = split.train.n_users, split.train.n_items, split.train.n_pairs
     sized = {
-        f"{n} coarse rows": replace(settings, n_coarse=n, n_fine=max(n // 2, settings.fine_per_coarse)) for n in options.coarse
+        f"{n} coarse rows": replace(settings, n_coarse=n, n_fine=max(n // 3, settings.fine_per_coarse)) for n in options.coarse
     }
     free = {name: value for name, value in vars(settings).items() if name not in ("n_coarse", "n_fine")}
     for budget in options.budgets:
@@ -94,7 +99,13 @@ def main() -> None:
         tell(family, "", 0, n_bytes, spec.mean_metrics(rank(users, seen, K)[0], held_out[users], (K,)))
     for dim in (max(settings.dim // 8, 1), settings.dim):
         n_bytes = 4 * dim * split.train.n_entities
-        tell("LightGCN", f"D = {dim}", n_bytes, n_bytes + graph_bytes, lightgcn(split, replace(settings, dim=dim), recipe, ops))
+        tell(
+            "LightGCN",
+            f"D = {dim}",
+            n_bytes,
+            n_bytes + graph_bytes,
+            lightgcn(split, replace(settings, dim=dim), lightgcn_schedule, ops),
+        )
     progress = ProgressLine()  # on stderr
     for size, of_size in sized.items():
         promised = stored_bytes_bound(of_size, n_users, n_items, n_pairs=n_pairs)
@@ -120,9 +131,9 @@ def main() -> None:
     )
 
 
-def lightgcn(split: Split, settings: Settings, recipe: Recipe, ops: ModuleType) -> dict[str, float]:
-    """Test metrics of LightGCN, trained by the schedule of the coarse stage."""
-    table, bias = train_lightgcn(split, settings, recipe.coarse, rng=np.random.default_rng(0), ops=ops).best.tables
+def lightgcn(split: Split, settings: Settings, schedule: Schedule, ops: ModuleType) -> dict[str, float]:
+    """Test metrics of LightGCN, trained by this schedule."""
+    table, bias = train_lightgcn(split, settings, schedule, rng=np.random.default_rng(0), ops=ops).best.tables
     adjacency = spec.normalise(spec.bipartite(split.train.users, split.train.items, split.train.n_users, split.train.n_items))
     entities: Any = spec.propagate_coarse(adjacency, settings.n_layers, table, table[:0])[0]
     return evaluate_embeddings(entities, bias, split.train.matrix(), split.test.matrix(), (K,), ops=ops)
