@@ -12,7 +12,7 @@ from . import spec
 from .baselines import rank_by_item_filter, rank_by_popularity
 from .bundle import Model, save_model
 from .interactions import Split, planted, split_ratio
-from .plots import plot_training
+from .plots import plot_training, save_picture
 from .progress import ProgressLine
 from .spec import mean_metrics
 from .tables import metric_columns, text_table
@@ -27,6 +27,7 @@ def run_demo(out: Path, seed: int) -> None:
     Errors: OSError where the folder cannot be made or written.
     """
     began = time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
     split = split_ratio(planted(rng=np.random.default_rng(seed)), valid=0.2, test=0.3, seed=seed)
     settings, recipe = DEMO_SETTINGS, RECIPES["demo"]
     print(f"planted data, seed {seed}: {split.describe()}")
@@ -50,10 +51,9 @@ def run_demo(out: Path, seed: int) -> None:
     )
     print("  ".join(f"{model.item_ids[item]} ({score:.2f})" for item, score in zip(items[0], scores[0], strict=True)))
     print("\n" + model.describe_stored())
-    out.mkdir(parents=True, exist_ok=True)
     save_model(out / "model.npz", model)
     axes = plot_training((*coarse.evaluations, *fine.evaluations))
-    axes.figure.savefig(out / "training.png", dpi=150)
+    save_picture(axes, out / "training.png")
     print(f"\nwrote {out / 'model.npz'} and {out / 'training.png'} after {time.perf_counter() - began:.0f} s")
 
 

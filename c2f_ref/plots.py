@@ -1,18 +1,20 @@
 """Pictures, readable without colour; each function returns the Axes that it drew on.
 
-Without `axes` a figure is made that pyplot does not know of: nothing stays open, and `axes.figure.savefig` writes it.
+Without `axes` a figure is made that pyplot does not know of: nothing stays open, and `save_picture` writes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from os import PathLike
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from .files import replacing
 from .spec import Float64Array, SpecError
 from .training import Evaluation
 
@@ -44,7 +46,7 @@ def plot_training(evaluations: Sequence[Evaluation], axes: Axes | None = None) -
         refreshed = [offset + step for step in refresh_steps(told)]
         if refreshed:
             hatch: dict[str, Any] = {"facecolor": "none", "edgecolor": "0.85", "hatch": "//" if stage == "coarse" else "\\\\"}
-            axes.axvspan(refreshed[0], steps[-1], zorder=0, **hatch)
+            axes.axvspan(refreshed[0], steps[-1], zorder=0, label=f"{assignment} is refreshed", **hatch)
             ticks: dict[str, Any] = {"marker": "|", "markersize": 9, "color": style["color"], "linestyle": "none"}
             lower_edge = [0.02] * len(refreshed)
             axes.plot(refreshed, lower_edge, transform=axes.get_xaxis_transform(), label=f"refresh of {assignment}", **ticks)
@@ -108,8 +110,10 @@ def plot_sparsity(tables: Mapping[str, npt.ArrayLike], axes: Sequence[Axes] | No
         is_stored = np.asarray(table) != 0
         panel.imshow(is_stored, cmap="Greys", vmin=0, vmax=1, aspect="auto", interpolation="none")
         share = 100 * (1 - is_stored.mean())
-        panel.set_title(f"{name}\n{is_stored.sum():,} of {is_stored.size:,} entries stored, {share:.1f} % zeros", fontsize="medium")
+        told = f"{is_stored.sum():,} of {is_stored.size:,} entries are not 0 (black), {share:.1f} % are"
+        panel.set_title(f"{name}\n{told}", fontsize="medium")
         panel.set(xlabel="dimension", ylabel="fine row")
+        _count_rows(panel)
     return list(axes)
 
 
@@ -127,6 +131,7 @@ def plot_bridges(fine_assignment: sparse.csr_array, axes: Axes | None = None) ->
     (n_coarse, n_fine), n_used = weights.shape, (weights != 0).any(axis=0).sum()
     axes.set_title(f"{fine_assignment.nnz:,} bridges from {n_coarse} coarse rows to {n_used} of {n_fine} fine rows")
     axes.set(xlabel="fine row", ylabel="coarse rows, by their heaviest fine row")
+    _count_rows(axes)
     return axes
 
 
@@ -157,15 +162,23 @@ def plot_embeddings(
     if fine is not None:
         groups["fine nodes"] = (fine, {"marker": "^", "color": "C1", "edgecolors": "black", "s": 40})
     centre, directions, shares = principal_plane(entities)
+    counts = {"users": n_users, "items": len(entities) - n_users}
     for name, (points, style) in groups.items():
         places = (points - centre) @ directions.T
-        axes.scatter(places[:, 0], places[:, 1], label=f"{len(points):,} {name}", linewidths=0.7, **style)
+        of_all = f"of {counts[name]:,} " if counts.get(name, 0) > len(points) else ""
+        axes.scatter(places[:, 0], places[:, 1], label=f"{len(points):,} {of_all}{name}", linewidths=0.7, **style)
     axes.set(title="Propagated embeddings in one plane", aspect="equal")
     axes.set(
         **{f"{axis}label": f"component {i + 1} ({100 * shares[i]:.0f} % of the entities' variance)" for i, axis in enumerate("xy")}
     )
     axes.legend(fontsize="small")
     return axes
+
+
+def save_picture(axes: Axes, path: str | PathLike[str]) -> None:
+    """Write the figure of these axes as PNG: all of it, or nothing and the old file stays. Errors: OSError where that fails."""
+    with replacing(path) as file:
+        axes.figure.savefig(file, format="png", dpi=150)
 
 
 def principal_plane(points: Float64Array) -> tuple[Float64Array, Float64Array, Float64Array]:
@@ -183,6 +196,12 @@ def principal_plane(points: Float64Array) -> tuple[Float64Array, Float64Array, F
     missing = max(0, 2 - len(directions))
     variances = np.pad(lengths**2, (0, missing))
     return centre, np.pad(directions, ((0, missing), (0, 0)))[:2], variances[:2] / (variances.sum() or 1.0)
+
+
+def _count_rows(axes: Axes) -> None:
+    """Ticks at whole numbers alone."""
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.get_major_locator().set_params(integer=True)
 
 
 def _new_figure(width: float = 7, height: float = 4) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 
 from .training import Callbacks, Estimate, Evaluation, Progress
@@ -16,7 +17,7 @@ class ProgressLine:
     """Progress on stderr: one line that is written over on a terminal, a line per evaluation elsewhere."""
 
     def __init__(self) -> None:
-        self.live = sys.stderr.isatty()
+        self.live = sys.stderr is not None and sys.stderr.isatty()
         self.last = 0.0
 
     def callbacks(self) -> Callbacks:
@@ -24,7 +25,7 @@ class ProgressLine:
         return {"on_estimate": self.estimated, "on_evaluation": self.evaluated, "on_step": self.stepped}
 
     def estimated(self, estimate: Estimate) -> None:
-        """Say how long a stage can take."""
+        """Say how long a stage takes that goes on to its last step."""
         _say(
             f"{estimate.stage}: at most {_duration(estimate.seconds)} for {estimate.max_steps:,} steps of "
             f"{estimate.step_seconds:.3f} s and {estimate.max_evaluations} evaluations of {estimate.evaluation_seconds:.2f} s\n"
@@ -51,7 +52,10 @@ class ProgressLine:
 
 
 def _say(text: str) -> None:
-    print(text, end="", file=sys.stderr, flush=True)
+    """On stderr, if there is one that takes it: training does not end because nobody can be told of it."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(text, end="", file=sys.stderr, flush=True)
 
 
 def _where(told: Progress | Evaluation) -> str:

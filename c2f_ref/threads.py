@@ -24,8 +24,8 @@ def one_blas_thread() -> Iterator[None]:
 def at_most(n_threads: int | None) -> Iterator[None]:
     """Let compiled loops use at most so many threads; None leaves the number as it is. No result depends on it.
 
-    Edge: without numba there are no compiled loops, and nothing to do.
-    Errors: ValueError for a number below 1 or above that of the processors numba was started with.
+    Edge: without numba there are no compiled loops, and nothing to do; there are never more threads than numba was started with.
+    Errors: ValueError for a number below 1.
     """
     if n_threads is None or not find_spec("numba"):
         yield
@@ -33,7 +33,8 @@ def at_most(n_threads: int | None) -> Iterator[None]:
     import numba
 
     before = numba.get_num_threads()
-    numba.set_num_threads(n_threads)
+    started_with: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    numba.set_num_threads(min(n_threads, started_with))
     try:
         yield
     finally:

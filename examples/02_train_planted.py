@@ -16,7 +16,7 @@ import numpy as np
 from c2f_ref import spec
 from c2f_ref.demo import compared
 from c2f_ref.interactions import planted, read_split, split_ratio
-from c2f_ref.plots import plot_training
+from c2f_ref.plots import plot_training, save_picture
 from c2f_ref.spec import Settings
 from c2f_ref.tables import metric_columns, text_table
 from c2f_ref.training import DEMO_SETTINGS, RECIPES, Evaluation, to_model, train, with_overrides
@@ -61,7 +61,7 @@ def main() -> None:
 
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "training.png"
-    plot_training((*coarse.evaluations, *fine.evaluations)).figure.savefig(path, dpi=150)
+    save_picture(plot_training((*coarse.evaluations, *fine.evaluations)), path)
     print(f"\nwrote {path}: the hatched parts are those in which assignments are refreshed, with a tick for every refresh")
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from c2f_ref import spec
 from c2f_ref.baselines import LIGHTGCN_SCHEDULE, rank_by_item_filter, rank_by_popularity, train_lightgcn
 from c2f_ref.interactions import Split, planted, read_split, split_ratio
-from c2f_ref.plots import plot_memory
+from c2f_ref.plots import plot_memory, save_picture
 from c2f_ref.progress import ProgressLine
 from c2f_ref.spec import Settings
 from c2f_ref.spec.memory import stored_bytes_bound
@@ -123,12 +123,11 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "memory_against_recall.png"
     shown = {name: points for name, points in families.items() if points}
-    plot_memory(shown, measure=f"recall@{K}", counted="bytes stored, training pairs included").figure.savefig(path, dpi=150)
+    save_picture(plot_memory(shown, measure=f"recall@{K}", counted="bytes stored, training pairs included"), path)
     print(f"wrote {path}\n")
     print("Look at how little of all bytes the tables are: assignments, biases and training pairs do not shrink with the rows;")
-    print(
-        "at LightGCN of about as many bytes; and whether more rows help: planted pairs have 6 groups, and more rows learn slower."
-    )
+    planted_pairs = "" if options.data else ": planted pairs have 6 groups, and more rows learn slower"
+    print(f"at LightGCN of about as many bytes; and whether more rows help{planted_pairs}.")
 
 
 def lightgcn(split: Split, settings: Settings, schedule: Schedule, ops: ModuleType) -> dict[str, float]:

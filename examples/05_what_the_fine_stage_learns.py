@@ -17,7 +17,7 @@ from scipy import sparse
 
 from c2f_ref import spec
 from c2f_ref.interactions import planted, read_split, split_ratio
-from c2f_ref.plots import plot_bridges, plot_sparsity
+from c2f_ref.plots import plot_bridges, plot_sparsity, save_picture
 from c2f_ref.progress import ProgressLine
 from c2f_ref.spec import Settings
 from c2f_ref.tables import text_table
@@ -97,7 +97,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     shown = {"start": tables["start"], "start, thresholded": left["start"], "trained, thresholded": left["trained"]}
     for name, axes in {"fine_table": plot_sparsity(shown)[0], "bridges": plot_bridges(trained.assignment)}.items():
-        axes.figure.savefig(options.out / f"{name}.png", dpi=150)
+        save_picture(axes, options.out / f"{name}.png")
         print(f"wrote {options.out / name}.png")
 
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from c2f_ref.bundle import save_model
 from c2f_ref.interactions import Split, read_split
-from c2f_ref.plots import plot_training
+from c2f_ref.plots import plot_training, save_picture
 from c2f_ref.progress import ProgressLine
 from c2f_ref.spec import Settings
 from c2f_ref.tables import metric_columns, text_table
@@ -157,7 +157,7 @@ def main() -> None:
         if len(options.seeds) > 1:
             run.metrics[f"fine of its own coarse, seed {first}"] = run.metrics[f"fine, seed {first}"]
     axes = plot_training((*run.curves[f"coarse, seed {first}"], *run.curves[f"fine, seed {first}"]))
-    axes.figure.savefig(options.out / "curves.png", dpi=150)
+    save_picture(axes, options.out / "curves.png")
     print(run.table())
 
 

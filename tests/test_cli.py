@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -29,11 +30,13 @@ from c2f_ref.interactions import (
     read_folder,
     read_interactions,
     save_split,
+    split_given,
     split_ratio,
     split_third,
 )
+from c2f_ref.progress import ProgressLine
 from c2f_ref.spec import Settings
-from c2f_ref.training import RECIPES, Recipe, embed_model
+from c2f_ref.training import RECIPES, Estimate, Recipe, embed_model
 
 TINY = [
     *("--set", "n_coarse=6", "--set", "n_fine=4", "--set", "dim=5", "--set", "n_layers=2", "--set", "fine_per_coarse=3"),
@@ -134,7 +137,7 @@ def test_train_says_where_it_is_on_stderr_and_what_came_of_it_on_stdout(files: F
 def test_train_misses_the_folder_of_its_model_before_it_begins(files: Files, tmp_path: Path) -> None:
     done = run("train", files.csv, "--out", tmp_path / "none" / "m.npz", *TINY)
     assert (done.code, done.out) == (3, "")
-    assert "must exist before training begins" in done.err
+    assert "expected a folder" in done.err
     assert "epoch" not in done.err
 
 
@@ -352,10 +355,70 @@ def test_evaluate_refuses_data_of_another_size(files: Files, tmp_path: Path) -> 
     (tmp_path / "other.csv").write_text("user,item\n" + "".join(f"a,{item}\n" for item in range(10)))
     done = run("evaluate", files.csv_model, tmp_path / "other.csv")
     assert (done.code, done.out) == (3, "")
-    assert "the model is for (30, 40) users and items, the data has (1, 10)" in done.err
+    assert "the model must be of the data's users: it has 30, the data 1, and 'a' where 'u0' is" in done.err
+
+
+def relabelled(path: Path, files: Files) -> Path:
+    """The same pairs, every user by another name."""
+    path.write_text(files.csv.read_text().replace("u", "zz").replace("zzser", "user"))
+    return path
+
+
+def test_evaluate_refuses_data_of_other_users_however_many_there_are(files: Files, tmp_path: Path) -> None:
+    done = run("evaluate", files.csv_model, relabelled(tmp_path / "other.csv", files))
+    assert (done.code, done.out) == (3, "")
+    assert "the model must be of the data's users: it has 30, the data 30, and 'zz0' where 'u0' is" in done.err
+
+
+def test_a_split_file_of_other_data_is_refused(files: Files, tmp_path: Path) -> None:
+    """With pairs that the data have not; positions alone do not tell."""
+    pairs = read_interactions(files.csv)
+    absent = sorted(set(range(pairs.n_users * pairs.n_items)) - set(pairs.pair_keys.tolist()))[:3]
+    users, items = np.divmod(absent, pairs.n_items)
+    invented = Interactions.from_indices(users, items, pairs.n_users, pairs.n_items)
+    none = invented.select(np.zeros(3, dtype=bool))
+    for valid, test, words in ((invented, none, "3 of its 3 validation pairs"), (none, invented, "3 of its 3 test pairs")):
+        save_split(tmp_path / "s.npz", split_given(none, valid, test))
+        for data in (files.csv, files.folder):
+            done = run("train", data, "--out", tmp_path / "m", "--split", tmp_path / "s.npz", *TINY)
+            assert (done.code, done.out) == (3, "")
+            assert f"file s.npz is a split of other data: {words} are not in these, user " in done.err
+
+
+@pytest.mark.parametrize("place", ["folder", ".", "absent/m.npz"])
+def test_a_model_that_could_not_be_written_is_not_trained(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    done = run("train", files.csv, "--out", place, *TINY)
+    assert (done.code, done.out) == (3, "")
+    assert place.split("/")[0] in done.err
+    assert "epoch" not in done.err
+
+
+def test_more_memory_than_there_is_is_said_in_one_line(files: Files) -> None:
+    done = run("recommend", files.csv_model, "u1", "-k", 10**13)
+    assert (done.code, done.out) == (3, "")
+    assert "c2f-ref: " in done.err
+    assert len(done.err.splitlines()) == 1
 
 
 # recommend
+
+
+def test_recommend_prints_a_line_for_each_user_as_often_as_asked(files: Files) -> None:
+    once, twice = run("recommend", files.csv_model, "u1"), run("recommend", files.csv_model, "u1", "u1")
+    assert twice.out == 2 * once.out != ""
+
+
+def test_recommend_shows_no_control_character_of_an_id(files: Files, tmp_path: Path) -> None:
+    (tmp_path / "odd.csv").write_text(files.csv.read_text().replace(",i1\n", ',"i\x1b[31m1\nu9: x"\n'))
+    assert run("train", tmp_path / "odd.csv", "--out", tmp_path / "m", *TINY).code == 0
+    done = run("recommend", tmp_path / "m", *(f"u{user}" for user in range(30)), "-k", 40)
+    assert r"i\x1b[31m1\nu9: x (" in done.out
+    assert len(done.out.splitlines()) == 30
+    assert all(line.isprintable() for line in done.out.splitlines())
 
 
 def best_by_definition(model: Model, raw: str, k: int) -> list[str]:
@@ -490,6 +553,22 @@ def test_conformance_reports_as_one_json_object(vectors: Path) -> None:
         (["train", "{csv}", "--out", "m", "--set", "dim"], "name=value"),
         (["train", "{csv}", "--out", "m", "--set", "dim=-3"], "dim must be in"),
         (["train", "{csv}", "--out", "m", "--set", "coarse_per_entity=301"], "coarse_per_entity must be at most"),
+        # Published sizes: 300 coarse rows, and there are 70 entities.
+        (["train", "{csv}", "--out", "m"], "n_coarse must be at most the number of users and items, 70, got 300"),
+        (["train", "{csv}", "--out", "m", *TINY, "--set", "n_fine=71"], "n_fine must be at most the number of users and items, 70"),
+        (["train", "{csv}", "--out", "m", "--set", "lr=" + 10**5 * "["], "lr must be a finite number above 0"),
+        (["train", "{csv}", "--out", "m", "--set", f"batch={10**24}"], "batch must be a whole number from 1 to 2147483647"),
+        (["train", "{csv}", "--out", "m", *TINY, "--resume"], "resume goes on from a checkpoint folder, and none is given"),
+        (["train", "{csv}", "--out", "{csv}"], "pairs.csv is read or kept by the training itself"),
+        (["train", "{csv}", "--out", "m", "--split", "m"], "m is read or kept by the training itself"),
+        (
+            ["train", "{csv}", "--out", "{home}/fine.npz", "--checkpoint", "{home}"],
+            "fine.npz is read or kept by the training itself",
+        ),
+        (["memory", "{csv_model}", "--users", "3", "--set", "dim=3"], "leave out --users, --set, or the MODEL"),
+        (["conformance", "--command", "'x {in} {out}"], "the command must be words of a shell"),
+        (["conformance", "--command", ""], "the command must say where {in} goes"),
+        (["conformance", "c2f_ref.spec", "--time-limit", "nan"], "expected seconds, more than 0 and at most 1e+06, got nan"),
         (["evaluate", "{csv_model}"], "required: DATA"),
         (["recommend", "{csv_model}"], "required: USER"),
         (["recommend", "{csv_model}", "u1", "-k", "many"], "invalid int value"),
@@ -497,7 +576,8 @@ def test_conformance_reports_as_one_json_object(vectors: Path) -> None:
     ],
 )
 def test_wrong_usage_is_2(files: Files, tmp_path: Path, arguments: list[str], words: str) -> None:
-    done = run(*(argument.format(**files._asdict()) for argument in arguments))
+    named = {name: str(value) for name, value in files._asdict().items()} | {"in": "{in}", "out": "{out}", "home": str(tmp_path)}
+    done = run(*(argument.format(**named) for argument in arguments))
     assert (done.code, done.out) == (2, "")
     assert words in done.err
 
@@ -548,8 +628,6 @@ def test_a_bad_file_of_pairs_is_3_with_file_line_and_token(
         (["evaluate", "{absent}", "{csv}"], "absent"),
         (["recommend", "{csv}", "u1"], "pairs.csv: expected a file of format 'c2f-ref model 2'"),
         (["conformance", "c2f_ref.spec", "--vectors", "{absent}"], "no .npz file in this folder"),
-        # Published sizes: 300 coarse rows, and there are 70 entities.
-        (["train", "{csv}", "--out", "m"], "n_parts must be an integer in [1, N = 70], got 300"),
     ],
 )
 def test_an_input_that_cannot_be_used_is_3(files: Files, tmp_path: Path, arguments: list[str], words: str) -> None:
@@ -598,3 +676,35 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'c2f_ref' has no attribute 'no_such_name'"):
         get(c2f_ref, "no_such_name")
     assert not hasattr(c2f_ref, "numpy")
+
+
+class Full(io.StringIO):
+    """A device without room."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("stderr", [Full(), None])
+def test_progress_that_nobody_can_be_told_ends_nothing(monkeypatch: pytest.MonkeyPatch, stderr: io.StringIO | None) -> None:
+    monkeypatch.setattr(sys, "stderr", stderr)
+    progress = ProgressLine()
+    progress.estimated(Estimate("coarse", 1.0, 1.0, 10, 2))
+    progress.close()
+
+
+def test_no_stdout_is_no_error(files: Files, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m c2f_ref recommend {files.csv_model} u1 >&-"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=Path(c2f_ref.__file__).parents[1], check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ids_that_the_terminal_cannot_show_are_escaped(files: Files, tmp_path: Path) -> None:
+    (tmp_path / "odd.csv").write_text(files.csv.read_text().replace("u1,", "u\u00e91,"), encoding="utf-8")
+    assert run("train", tmp_path / "odd.csv", "--out", tmp_path / "m", *TINY).code == 0
+    command = [sys.executable, "-m", "c2f_ref", "recommend", str(tmp_path / "m"), "u\u00e91", "-k", "1"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    home = Path(c2f_ref.__file__).parents[1]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=home, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(r"u\xe91: ")

@@ -119,6 +119,26 @@ def test_a_checkpoint_of_another_model_is_refused_by_name(files: Files, tmp_path
     assert not (tmp_path / "p").exists()
 
 
+def test_a_checkpoint_of_another_training_of_the_same_data_is_refused(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = load_model(files.model)
+    save_model(tmp_path / "other.npz", replace(model, bias=model.bias * 1.25))
+    code, out, error = run(capsys, "plot", tmp_path / "other.npz", "--out", tmp_path / "p", "--checkpoint", files.checkpoint)
+    assert (code, out) == (3, "")
+    assert "expected the training of this model, it has chosen another one" in error
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_old_one(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(capsys, "plot", files.model, "--out", tmp_path)[0] == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    assert run(capsys, "plot", files.coarse_model, "--out", tmp_path)[0] == 3
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 @pytest.mark.parametrize(("folder", "complaint"), [("none", "must be a folder"), ("empty", "found neither")])
 def test_a_folder_without_checkpoints_is_told_and_left_as_it_is(
     folder: str, complaint: str, files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -59,7 +59,7 @@ def test_stages_follow_each_other_and_stars_mark_the_chosen_models() -> None:
     ]
     assert [line.get_marker() for line in axes.get_lines()] == ["o", "*", "|", "s", "*"]
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["coarse stage", "refresh of S_c", "fine stage"]
+    assert labels == ["coarse stage", "S_c is refreshed", "refresh of S_c", "fine stage"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("training steps, one batch each", "validation NDCG")
 
 
@@ -121,8 +121,8 @@ def test_black_is_what_is_stored_and_the_title_counts_it() -> None:
     """4 of 10 entries and 1 of 10."""
     alone = np.where(TABLE == 3.0, TABLE, 0.0)
     before, after = plot_sparsity({"before": TABLE, "after": alone})
-    assert before.get_title() == "before\n4 of 10 entries stored, 60.0 % zeros"
-    assert after.get_title() == "after\n1 of 10 entries stored, 90.0 % zeros"
+    assert before.get_title() == "before\n4 of 10 entries are not 0 (black), 60.0 % are"
+    assert after.get_title() == "after\n1 of 10 entries are not 0 (black), 90.0 % are"
     np.testing.assert_array_equal(before.images[0].get_array(), [[1, 0, 1, 0, 1], [0, 0, 0, 1, 0]])
     np.testing.assert_array_equal(after.images[0].get_array(), [[0, 0, 0, 0, 0], [0, 0, 0, 1, 0]])
 
@@ -153,7 +153,7 @@ def test_entities_and_nodes_lie_where_their_plane_puts_them() -> None:
 
 def test_of_many_entities_some_are_drawn_evenly_and_all_nodes() -> None:
     axes = plot_embeddings(POINTS, 8, POINTS[:3], most_entities=6)
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["4 users", "2 items", "3 coarse nodes"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["4 of 8 users", "2 of 3 items", "3 coarse nodes"]
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 9), st.integers(2, 7))

@@ -21,7 +21,7 @@ import c2f_ref
 from c2f_ref import C2FRecommender, Interactions, Model, Settings, spec
 from c2f_ref.interactions import DataError
 from c2f_ref.spec import SettingsError, SpecError
-from c2f_ref.training import CheckpointError, Evaluation, evaluate_model, to_model, train
+from c2f_ref.training import CheckpointError, Evaluation, Recipe, evaluate_model, to_model, train
 
 SPLIT = tiny_split()
 """30 users "u0", ..., 40 items "i0", ..."""
@@ -194,8 +194,45 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(tmp_path: Path, fitted
 
 
 def test_more_coarse_rows_than_entities_is_an_error_that_says_so() -> None:
-    with pytest.raises(SpecError, match=r"n_parts must be an integer in \[1, N = 70\], got 71"):
+    with pytest.raises(SettingsError, match="n_coarse must be at most the number of users and items, 70, got 71"):
         estimator(n_coarse=71).fit(SPLIT.train)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"init": "model.npz"}, SettingsError, "init must be a model or a fitted estimator, got 'model.npz'"),
+        ({"X_val": []}, DataError, "X_val must hold pairs, got none"),
+        ({"resume": True}, SettingsError, "resume goes on from a checkpoint folder, and none is given"),
+    ],
+)
+def test_what_fit_cannot_be_given_is_refused(given: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        estimator().fit(SPLIT.train, **given)
+
+
+def test_a_checkpoint_that_nothing_could_go_on_from_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="a checkpoint needs an int as random_state"):
+        estimator(random_state=None).fit(SPLIT.train, checkpoint=tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("name", [5, "", ".fast"])
+def test_an_implementation_is_named_by_a_dotted_name(name: Any) -> None:
+    with pytest.raises(SettingsError, match="implementation must be the dotted name of a module, got "):
+        estimator(implementation=name).fit(SPLIT.train)
+
+
+@pytest.mark.parametrize("stage", ["coarse", "fine"])
+def test_a_recipe_is_made_of_schedules(stage: str) -> None:
+    with pytest.raises(SettingsError, match=f"{stage} must be a Schedule, got 'x'"):
+        Recipe(**{stage: "x"})
+
+
+@pytest.mark.parametrize("k", [0, -1, [], [5, 0], "5", 2.0, True, None])
+def test_lists_are_cut_at_whole_numbers_from_one(fitted: C2FRecommender, k: Any) -> None:
+    with pytest.raises(SpecError, match="k must be one or more whole numbers from 1, got "):
+        fitted.evaluate(SPLIT.test, k=k)
 
 
 def test_users_of_one_pair_each_leave_nothing_to_validate_with() -> None:

@@ -79,8 +79,9 @@ FORMS: dict[str, Callable[[], Any]] = {
     "dense matrix": lambda: DENSE,
     "list of rows": lambda: DENSE.tolist(),
     "frame of two columns": lambda: frame("a", "b"),
-    "frame, further columns behind": lambda: frame("a", "b", "c", "d"),
+    "tuple of two arrays": lambda: tuple(np.array(PAIRS).T),
     "frame with named columns anywhere": lambda: frame("user", "item", "a", "z"),
+    "frame with usual names": lambda: frame("userId", "movie_id", "a", "z"),
 }
 
 
@@ -119,12 +120,15 @@ def test_two_columns_of_floats_are_a_matrix_unless_they_may_be_pairs() -> None:
     [
         ([(0.5, 1), (2, 3)], DataError, "ids must be all integers or all strings"),
         ([("a", 1), (2, 3)], DataError, "user ids must be all integers or all strings, got int, str"),
-        (Frame({"user": [1, 2]}), DataError, r"a column of users and one of items, got the columns \['user'\]"),
+        (Frame({"user": [1, 2]}), DataError, r"such as user and item, got the columns \['user'\]"),
         (sparse.csr_array(np.array([[1.0, np.nan]])), DataError, "matrix must be finite"),
         (np.ones((4, 1)), ValueError, r"1 feature\(s\)"),
         (np.array([[1.0, np.inf, 0.0]]), ValueError, "infinity"),
         (np.ones(3), ValueError, "Expected 2D array"),
-        ([[1, 2, "x"]], ValueError, "could not convert string"),
+        ([[1, 2, "x"]], DataError, "pairs have two columns, got three"),
+        (np.array([[1, 2, 5], [3, 4, 1]]), DataError, "pairs have two columns, got three"),
+        (Frame({"a": [1], "b": [2], "user": [3]}), DataError, r"such as user and item, got the columns \['a', 'b', 'user'\]"),
+        ("pairs.csv", DataError, r"got the path 'pairs.csv'; c2f_ref.read_interactions reads a file"),
         (np.ones((2, 3)) * 1j, ValueError, "Complex data not supported"),
     ],
     ids=lambda value: "" if not isinstance(value, str) else value[:12],
@@ -240,8 +244,9 @@ def test_a_model_file_keeps_what_an_estimator_is_made_from(recipe: str | Recipe)
     assert from_provenance({"split": "x", **to_provenance(recipe, 7, 0.1)}) == (recipe, 7, 0.1)
 
 
-def test_a_model_of_somebody_else_has_the_default_recipe() -> None:
-    assert from_provenance({"recipe": "published"}) == ("laptop", None, None)
+def test_a_model_of_somebody_else_has_the_recipe_and_the_seed_that_it_names() -> None:
+    assert from_provenance({"recipe": "published", "seed": "3"}) == ("published", 3, None)
+    assert from_provenance({"recipe": "of their own"}) == from_provenance({}) == ("laptop", None, None)
 
 
 @pytest.mark.parametrize(

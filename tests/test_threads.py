@@ -63,12 +63,17 @@ def test_no_limit_on_blas_is_one_on_compiled_loops() -> None:
         assert numba.get_num_threads() == before
 
 
-@pytest.mark.parametrize("n_threads", [0, -1, numba.config.NUMBA_NUM_THREADS + 1])
+@pytest.mark.parametrize("n_threads", [0, -1])
 def test_a_number_that_cannot_be_is_an_error_and_changes_nothing(n_threads: int) -> None:
     before = numba.get_num_threads()
     with pytest.raises(ValueError, match="number of threads"), at_most(n_threads):
         pytest.fail("must not get here")
     assert numba.get_num_threads() == before
+
+
+def test_more_threads_than_there_are_processors_are_as_many_as_there_are() -> None:
+    with at_most(numba.config.NUMBA_NUM_THREADS + 1):
+        assert numba.get_num_threads() == numba.config.NUMBA_NUM_THREADS
 
 
 def test_without_a_number_or_without_numba_nothing_is_set_nor_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,13 @@
 """The command line: `c2f-ref` and `python -m c2f_ref`.
 
-Results go to stdout, progress to stderr. Exit codes: 0 done, 1 a check failed, 2 wrong usage, 3 bad input file.
+Results go to stdout, progress to stderr. Exit codes: 0 done, 1 a check failed, 2 wrong usage, 3 bad input file, or no room for
+what is asked.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -35,8 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     terminated = signal.signal(signal.SIGTERM, _on_terminate)
     try:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # raw ids may hold what the terminal cannot show
         code = int(options.run(options) or 0)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         folder = getattr(options, "checkpoint", None)
@@ -49,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.exit(2, f"{parser.prog}: {error}\n")
     except (DataError, BundleError, VectorError, SpecError, OSError) as error:
         parser.exit(3, f"{parser.prog}: {error}\n")
+    except MemoryError as error:
+        parser.exit(3, f"{parser.prog}: not enough memory for these data and settings: {error or 'nothing is left'}\n")
     finally:
         signal.signal(signal.SIGTERM, terminated)
 

@@ -12,8 +12,11 @@ from ..conformance import CommandError, Report, UnknownOperationError, check, ch
 from ..conformance.cases import DTYPES
 from ..conformance.runner import TIME_LIMIT
 from ..doctor import examine, is_sound
+from ..files import replacing
 from .arguments import Commands, add_command
 
+LONGEST = 1e6
+"""Seconds that a case may be given at most."""
 DOCTOR_EXAMPLE = """\
 c2f-ref doctor > machine.txt
 
@@ -33,7 +36,7 @@ def add(commands: Commands) -> None:
     conformance.add_argument("--skip", nargs="+", metavar="NAME", help="operations to leave out")
     conformance.add_argument("--dtype", choices=DTYPES, help="only what is given in this precision (default: both)")
     conformance.add_argument(
-        "--time-limit", type=float, default=TIME_LIMIT, metavar="S", help="seconds for a case (default %(default)g)"
+        "--time-limit", type=_seconds, default=TIME_LIMIT, metavar="S", help="seconds for a case (default %(default)g)"
     )
     conformance.add_argument(
         "--vectors", type=Path, metavar="DIR", help="numbers recorded from the official code, instead of the cases"
@@ -50,13 +53,22 @@ def add(commands: Commands) -> None:
     doctor.add_argument("--json", action="store_true", help="one JSON object")
 
 
+def _seconds(text: str) -> float:
+    """A time that can be waited for, for argparse, which turns the error into wrong usage."""
+    seconds = float(text)
+    if not 0 < seconds <= LONGEST:
+        raise argparse.ArgumentTypeError(f"expected seconds, more than 0 and at most {LONGEST:g}, got {text}")
+    return seconds
+
+
 def _conformance(options: argparse.Namespace) -> int:
     try:
         report = _report(options)
     except (CommandError, UnknownOperationError) as error:
         options.parser.error(str(error))
     if options.junit:
-        options.junit.write_text(report.as_junit(), encoding="utf-8")
+        with replacing(options.junit) as file:
+            file.write(report.as_junit().encode())
     print(json.dumps(report.as_dict()) if options.json else "\n".join(report.lines()))
     return 0 if report.passed else 1
 
@@ -67,7 +79,7 @@ def _report(options: argparse.Namespace) -> Report:
         options.parser.error("give either a MODULE or a --command")
     if options.vectors and (options.command or any(chosen.values())):
         options.parser.error("--vectors takes a MODULE, and all of it")
-    if options.command:
+    if options.command is not None:
         return check_command(options.command, **chosen, time_limit=options.time_limit)
     sys.path.insert(0, "")  # a module in the current folder is found, as `python -m` would
     module = load_module(options.module)

@@ -17,7 +17,7 @@ from .. import spec
 from ..bundle import Model, load_model
 from ..device import Device, DeviceError, MemoryBudgetError
 from ..interactions import DataError, read_split
-from ..plots import plot_bridges, plot_embeddings, plot_sparsity, plot_training
+from ..plots import plot_bridges, plot_embeddings, plot_sparsity, plot_training, save_picture
 from ..spec import Settings, SettingsError, fine_sparsity, stored_bytes_bound, total_bytes
 from ..tables import metric_columns, text_table
 from ..training import (
@@ -81,8 +81,9 @@ def add(commands: Commands) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     model, split = load_model(options.model), read_split(options.data, split_file=options.split, seed=options.split_seed)
-    if model.seen.shape != (split.train.n_users, split.train.n_items):
-        raise DataError(f"the model is for {model.seen.shape} users and items, the data has {split.train.matrix().shape}")
+    for name, known, ids in (("users", model.user_ids, split.train.user_ids), ("items", model.item_ids, split.train.item_ids)):
+        if not np.array_equal(known, ids):
+            raise DataError(f"the model must be of the data's {name}: it has {known.size}, the data {_unlike(known, ids)}")
     if model.seen.multiply(split.test.matrix()).nnz:
         raise DataError("test pairs of this split are among the model's training pairs: give the split it was trained on")
     if model.provenance.get("split") != split.describe():
@@ -104,21 +105,40 @@ def _recommend(options: argparse.Namespace) -> None:
     try:
         device = Device.load(options.model, memory_budget=options.memory_budget)
         whole = device.user_ids.dtype.kind in "iu"
-        users = [int(raw) if whole and re.fullmatch(r"-?[0-9]+", raw) else raw for raw in options.user]
+        users = [int(raw) if whole and re.fullmatch(r"-?[0-9]{1,19}", raw) else raw for raw in options.user]
         ids, scores = device.recommend(users, options.k)
     except MemoryBudgetError as error:
         raise SettingsError(f"--memory-budget: {error}") from error
     except DeviceError as error:
         raise DataError(f"{options.model}: {error}") from error
-    lists = {
-        raw: [{"item": item.item(), "score": float(score)} for item, score in zip(*rows, strict=True) if score > -np.inf]
-        for raw, *rows in zip(options.user, ids, scores, strict=True)
-    }
-    words = {raw: "  ".join(f"{entry['item']} ({entry['score']:.3f})" for entry in entries) for raw, entries in lists.items()}
-    print(json.dumps(lists) if options.json else "\n".join(f"{raw}: {best}" for raw, best in words.items()))
+    lists = [
+        [{"item": item.item(), "score": float(score)} for item, score in zip(*rows, strict=True) if score > -np.inf]
+        for rows in zip(ids, scores, strict=True)
+    ]
+    if options.json:
+        print(json.dumps(dict(zip(options.user, lists, strict=True))))
+        return
+    for raw, entries in zip(options.user, lists, strict=True):
+        print(f"{_shown(raw)}:", "  ".join(f"{_shown(entry['item'])} ({entry['score']:.3f})" for entry in entries))
+
+
+def _unlike(known: Any, ids: Any) -> str:
+    """How many ids there are, and the first that is not the one of that place in `known`."""
+    n_shared = min(known.size, ids.size)
+    first = int(np.argmax(np.append(known[:n_shared] != ids[:n_shared], True)))
+    return f"{ids.size}" + (f", and {ids[first].item()!r} where {known[first].item()!r} is" if first < n_shared else "")
+
+
+def _shown(raw: Any) -> str:
+    """A raw id without anything that a terminal or a line must not see."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(raw))
 
 
 def _memory(options: argparse.Namespace) -> None:
+    sized = {"--users": options.users, "--items": options.items, "--budget": options.budget, "--set": options.set or None}
+    needless = [name for name, value in sized.items() if value is not None]
+    if options.model and needless:
+        raise SettingsError(f"memory of a MODEL is what it is: leave out {', '.join(needless)}, or the MODEL")
     told = _of_model(options.model) if options.model else _of_settings(options)
     if options.json:
         print(json.dumps(told))
@@ -189,7 +209,7 @@ def _plot(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     for name, axes in pictures.items():
         path = options.out / f"{name}.png"
-        axes.figure.savefig(path, dpi=150)
+        save_picture(axes, path)
         print(path)
 
 
@@ -201,4 +221,9 @@ def _told(folder: Path, model: Model) -> list[Evaluation]:
     states = [Checkpoints(folder, run, resume=True).load(stage) for stage in ("coarse", "fine")]
     if not any(states):
         raise DataError(f"{folder}: expected coarse.npz and fine.npz, found neither")
+    last = states[0 if model.fine is None else 1]
+    chosen = (last.best or last.best_fixed) if last else None
+    bias = chosen.tables[-1].astype(model.bias.dtype) if chosen else np.zeros(0)
+    if not np.array_equal(bias[model.n_users :], model.bias[model.n_users :]):
+        raise DataError(f"{folder}: expected the training of this model, it has chosen another one")
     return [evaluation for state in states if state for evaluation in state.evaluations]

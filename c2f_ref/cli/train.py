@@ -9,9 +9,10 @@ from pathlib import Path
 from .. import spec
 from ..bundle import save_model
 from ..demo import run_demo
-from ..interactions import DataError, read_split
+from ..files import require_place
+from ..interactions import read_split
 from ..progress import ProgressLine
-from ..spec import Settings
+from ..spec import Settings, SettingsError
 from ..threads import at_most
 from ..training import RECIPES, default_ops, to_model, train, with_overrides
 from .arguments import Commands, add_command, add_data, at_least
@@ -56,8 +57,8 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    if not options.out.absolute().parent.is_dir():
-        raise DataError(f"the folder of {options.out} must exist before training begins")
+    require_place(options.out)
+    _require_no_input(options)
     split = read_split(options.data, split_file=options.split, seed=options.split_seed)
     settings, recipe = with_overrides(Settings(), RECIPES[options.recipe], options.set)
     print(split.describe(), file=sys.stderr)
@@ -89,3 +90,11 @@ def _train(options: argparse.Namespace) -> None:
     model = to_model(split, settings, coarse.best, fine.best if fine else None, provenance).with_tables(*STORED[store])
     save_model(options.out, model)
     print(f"{options.out}: {model.describe_stored()}")
+
+
+def _require_no_input(options: argparse.Namespace) -> None:
+    """Raise SettingsError where the model would be written over something that training reads or keeps."""
+    kept = [options.checkpoint / f"{stage}.npz" for stage in ("coarse", "fine")] if options.checkpoint else []
+    for path in filter(None, [options.data, options.data / "train.txt", options.data / "test.txt", options.split, *kept]):
+        if options.out.resolve() == path.resolve():
+            raise SettingsError(f"--out must be a file of its own, {path} is read or kept by the training itself")

@@ -50,9 +50,13 @@ def check_command(
 ) -> Report:
     """Hold a command, such as "./impl {in} {out}", against every case; the options are those of `check`.
 
-    Errors: CommandError for a command without {in} or {out}, or of no program; UnknownOperationError as in `check`.
+    Errors: CommandError for a command that is no words, lacks {in} or {out}, or is of no program; UnknownOperationError as in
+    `check`.
     """
-    words = shlex.split(command)
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise CommandError(f"the command must be words of a shell, got {command!r}: {error}") from error
     for folder in ("{in}", "{out}"):
         if not any(folder in word for word in words):
             raise CommandError(f"the command must say where {folder} goes, got {command!r}")

@@ -75,12 +75,14 @@ class Device:
         """The n best items of each user by raw ids, best first: (ids, scores).
 
         Shapes: users (B,) raw ids -> (B, n) raw ids, (B, n) float64.
-        Edge: a score of -inf says that no item is left; the id beside it is 0 or "". Otherwise as `rank`.
+        Edge: a score of -inf says that no item is left; the id beside it is -1 or "". Otherwise as `rank`.
         Errors: DeviceError for a user that the model does not know, by its id; MemoryBudgetError as `rank`.
         """
         items, scores = self.rank(np.array([self._position(user) for user in users], dtype=np.int64), n, exclude_seen=exclude_seen)
-        ids = np.zeros(items.shape, dtype=self._stored.item_ids.dtype)
-        ids[items >= 0] = self._stored.item_ids[items[items >= 0]]
+        found = self._stored.item_ids[items[items >= 0]]
+        is_text = found.dtype.kind == "U"
+        ids = np.full(items.shape, "" if is_text else -1, dtype=found.dtype if is_text else np.int64)
+        ids[items >= 0] = found
         return ids, scores
 
     def rank(self, users: Array, n: int = 10, *, exclude_seen: bool = True) -> tuple[Array, Array]:

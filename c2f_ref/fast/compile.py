@@ -25,10 +25,18 @@ def kernel(*, parallel: bool = False, nogil: bool = False, part: bool = False) -
     A `part` of a kernel is written into those that call it: only there does the compiler know which arrays are apart, which
     takes a fifth off a product.
 
-    Edge: NUMBA_DISABLE_JIT=1 leaves it as it is, plain Python; NUMBA_BOUNDSCHECK=1 adds the checks.
+    Edge: NUMBA_DISABLE_JIT=1 leaves it as it is, plain Python; NUMBA_BOUNDSCHECK=1 adds the checks. Where no folder can keep the
+    cache, every process compiles anew.
     """
-    compiled = numba.njit(parallel=parallel, nogil=nogil, inline="always" if part else "never", cache=True, error_model="numpy")
-    return cast(Callable[[Function], Function], compiled)
+    policy: dict[str, Any] = {"parallel": parallel, "nogil": nogil, "inline": "always" if part else "never", "error_model": "numpy"}
+
+    def compiled(function: Function) -> Function:
+        try:
+            return cast(Function, numba.njit(cache=True, **policy)(function))
+        except RuntimeError:  # numba found no folder
+            return cast(Function, numba.njit(**policy)(function))
+
+    return compiled
 
 
 @intrinsic

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from ..spec import IntArray, SpecError
+from ..spec import IntArray, SpecError, rank_scores
 from ..spec.notation import require_finite, require_indices, require_shape, stored_pairs
 from . import kernels
 from .blocks import over_blocks
 from .plan import FloatArray
 
 USERS_PER_BLOCK = 128
+LONG = 256
+"""Longer lists are sorted whole: putting items into their place one by one takes a time that grows with the list."""
 
 
 def rank_items(
@@ -34,7 +36,9 @@ def rank_items(
         scores = entities[users[block]] @ table
         scores += item_bias
         scores[seen[users[block]].nonzero()] = -np.inf
-        if k:
+        if k > LONG:
+            items[block], best[block] = rank_scores(scores, k)
+        elif k:
             kernels.top_of_rows(scores, k, items[block])
             best[block] = np.take_along_axis(scores, np.maximum(items[block], 0), axis=1) if scores.shape[1] else -np.inf
 

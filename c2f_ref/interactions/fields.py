@@ -72,6 +72,8 @@ def raw_list(name: str, values: Iterable[Any]) -> list[Any]:
 
     Edge: NumPy integers and strings pass as what they are; bools, floats, None and bytes do not.
     """
+    if isinstance(values, (str, bytes)):
+        raise DataError(f"{name} ids must be one for each pair, got the text {values[:80]!r}")
     listed: list[Any] = values.tolist() if isinstance(values, np.ndarray) else list(values)
     kinds = set(map(type, listed))
     if all(issubclass(kind, str) for kind in kinds):

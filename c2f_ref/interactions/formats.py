@@ -70,12 +70,14 @@ def read_interactions(
     OSError where the file cannot be read.
     """
     path = Path(path)
+    path.stat()  # OSError where there is none
     if path.is_dir():
         raise DataError("expected a file of pairs, got a folder; read_split takes one with train.txt and test.txt", path=path)
     kind = GUESSES.get(path.suffix.lower()) if format is None else format
     if kind not in FORMATS:
-        problem = "its name does not tell the format" if format is None else f"there is no format {format!r}"
-        raise DataError(f"{problem}; pass format=, one of {', '.join(FORMATS)}", path=path)
+        if format is not None:
+            raise DataError(f"expected as format one of {', '.join(FORMATS)}, got {format!r}", path=path)
+        raise DataError(f"expected a name that ends in {', '.join(GUESSES)}; from Python, format= names the format", path=path)
     wanted = {"user": user_column, "item": item_column, "rating": rating_column, "timestamp": timestamp_column}
     if kind in ("csv", "recbole"):
         rows = _delimited_rows(path, is_recbole=kind == "recbole")
@@ -173,10 +175,14 @@ def _find_columns(path: Path, line: int, names: list[str], wanted: dict[str, str
         usual = [p for p, given in enumerate(names) if given.replace("_", "").lower() in ROLES[role]]
         found = usual if name is None else [p for p, given in enumerate(names) if given == name]
         if len(found) > 1 or (not found and (name is not None or role in ("user", "item"))):
-            expected = f"exactly one {role} column" + (f" named {name!r}" if name else f"; name it with {role}_column=")
+            expected = f"exactly one {role} column" + (
+                f" named {name!r}" if name else f" of a usual name; from Python, {role}_column= tells"
+            )
             raise DataError(f"expected {expected}", path=path, line=line, token=", ".join(names))
         if found:
             columns[role] = found[0]
+    if columns["user"] == columns["item"]:
+        raise DataError("expected users and items in two columns, got one", path=path, line=line, token=names[columns["user"]])
     return columns
 
 

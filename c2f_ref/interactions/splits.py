@@ -171,21 +171,35 @@ def read_split(data: str | PathLike[str], *, split_file: str | PathLike[str] | N
 
     A folder has train.txt and test.txt in LightGCN text: a third of every user's test pairs becomes validation
     (`split_third`). One file of pairs, in any format of `read_interactions`, is divided per user (`split_ratio`). A saved
-    split gives validation and test pairs itself; then all of train.txt is training, or what the split leaves of the file.
+    split says which pairs of test.txt, or of the file, are validation and test; all of train.txt is training, or the rest of the
+    file.
 
-    Errors: DataError for anything malformed; OSError for a missing file.
+    Errors: DataError for anything malformed, and for a saved split with a pair that the data have not; OSError for a missing file.
     Source: evaluation protocol.
     """
     if Path(data).is_dir():
         train, test = read_folder(data)
-        return load_split(split_file, train) if split_file else split_third(train, test, seed=seed)
+        return _within(test, load_split(split_file, train)) if split_file else split_third(train, test, seed=seed)
     pairs = read_interactions(data)
     if not split_file:
         return split_ratio(pairs, seed=seed)
-    split = load_split(split_file, pairs.select(np.zeros(pairs.n_pairs, dtype=np.bool_)))
+    split = _within(pairs, load_split(split_file, pairs.select(np.zeros(pairs.n_pairs, dtype=np.bool_))))
     held_out = np.concatenate([split.valid.pair_keys, split.test.pair_keys])
     train = replace(pairs.select(~np.isin(pairs.pair_keys, held_out)), n_duplicates=pairs.n_duplicates)
     return replace(split, train=train)
+
+
+def _within(pairs: Interactions, split: Split) -> Split:
+    """The split, if its validation and test pairs are among `pairs`."""
+    for name, part in (("validation", split.valid), ("test", split.test)):
+        strange = np.flatnonzero(~np.isin(part.pair_keys, pairs.pair_keys))
+        if strange.size:
+            user, item = part.user_ids[part.users[strange[0]]], part.item_ids[part.items[strange[0]]]
+            raise DataError(
+                f"{split.how} is a split of other data: {strange.size} of its {part.n_pairs} {name} pairs are not in these, "
+                f"user {user} with item {item} for one"
+            )
+    return split
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, size: int) -> IntArray:

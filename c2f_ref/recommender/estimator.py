@@ -96,6 +96,10 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         ops = inputs.implementation_named(self.implementation)
         if init is not None and checkpoint is not None:
             raise SettingsError("a checkpoint cannot be kept of a run that starts from another model: give init or checkpoint")
+        if checkpoint is not None and self.random_state is None:
+            raise SettingsError("a checkpoint needs an int as random_state, or nothing could go on from it, got None")
+        if not isinstance(init, (C2FRecommender, Model, type(None))):
+            raise SettingsError(f"init must be a model or a fitted estimator, got {init!r}")
         pairs = inputs.interactions_of(X)
         split = inputs.split_for(pairs, X_val, seed)
         progress = ProgressLine() if self.verbose else None
@@ -130,7 +134,7 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         pairs of `X`. Ties go to the item that comes first in `item_ids_`.
         """
         positions = self._positions("users", users)
-        left_out = self._model.seen[positions] * float(exclude_seen)
+        left_out = self._model.seen[positions] * bool(exclude_seen)
         return _as_asked(users, *self._best_items(self._entities[positions], left_out, n, items))
 
     def recommend_for(
@@ -141,7 +145,9 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         Shapes: -> (n,), (n,).
         """
         own = np.unique(self._positions("items", own_items))
-        left_out = sparse.csr_array((np.full(own.size, float(exclude_seen)), own, [0, own.size]), shape=(1, self._model.n_items))
+        left_out = sparse.csr_array(
+            (np.full(own.size, float(bool(exclude_seen))), own, [0, own.size]), shape=(1, self._model.n_items)
+        )
         ids, scores = self._best_items(self.fold_in(own_items)[None], left_out, n, items)
         return ids[0], scores[0]
 
@@ -183,9 +189,9 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         """Mean recall and NDCG on held-out pairs: {"ndcg@5": ..., "recall@5": ..., ...}; all items ranked, those in `X` left out.
 
         `X_test` is what `fit` takes, on ids that `X` has.
-        Errors: DataError for a pair that is in `X`; SpecError where there is no pair.
+        Errors: DataError for a pair that is in `X`; SpecError where there is no pair, or for a `k` below 1.
         """
-        model, known, ks = self._model, self._pairs, [k] if isinstance(k, (int, np.integer)) else list(k)
+        model, known, ks = self._model, self._pairs, inputs.cuts_of(k)
         split = split_given(known, inputs.none_of(known), inputs.interactions_within(known, X_test))
         ops = inputs.implementation_named(self.implementation)
         return evaluate_embeddings(self._entities, model.bias, model.seen, split.test.matrix(), ks, ops=ops)
@@ -201,9 +207,9 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
-        """A fitted estimator from a model file: one that `save` wrote, or `c2f-ref train`, which keeps no recipe.
+        """A fitted estimator from a model file: one that `save` wrote, or `c2f-ref train`, which keeps of a recipe its name alone.
 
-        Parameters are those of the model; `random_state` is the seed that it was trained with, `history_` is empty.
+        Parameters are those of the model, `random_state` is the seed of its training, if the file has it, and `history_` is empty.
         Errors: as `c2f_ref.load_model`.
         """
         model = load_model(path)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import import_module
+from os import PathLike
 from types import ModuleType
 from typing import Any
 
@@ -16,8 +17,9 @@ from sklearn.utils import check_array
 from ..container import BundleError
 from ..interactions import DataError, Interactions, Split, split_given
 from ..interactions.fields import BoolArray
+from ..interactions.formats import ROLES
 from ..interactions.splits import rank_in_user
-from ..spec import CONTRACT, SettingsError
+from ..spec import CONTRACT, SettingsError, SpecError
 from ..training import RECIPES, Recipe, Schedule, default_ops
 
 ONE_IN = 10
@@ -31,7 +33,8 @@ def interactions_of(X: Any) -> Interactions:
 
         Interactions           as they are
         SciPy sparse           users times items: a pair for every stored value that is not 0; positions are the ids
-        pandas, polars frame   columns `user` and `item` where there are both, else the first two
+        pandas, polars frame   columns of the usual names, such as `user` and `item_id`; where there are but two, these
+        a tuple of two arrays  raw ids of users, and of as many items
         two columns            an array or list of pairs of raw ids, integers or text
         any other array        users times items, of at least two items, as the sparse matrix of its values
 
@@ -79,8 +82,10 @@ def drawn_for_validation(pairs: Interactions, *, rng: np.random.Generator) -> Bo
 def split_for(pairs: Interactions, X_val: Any, seed: int) -> Split:
     """`pairs` with `X_val` beside it as validation; without, or with scikit-learn's one-dimensional `y`, one drawn from `pairs`.
 
-    Errors: as `interactions_within`; DataError for a pair that is in both.
+    Errors: as `interactions_within`; DataError for a pair that is in both, or for an empty list.
     """
+    if X_val is not None and np.ndim(X_val) == 1 and len(X_val) == 0:
+        raise DataError("X_val must hold pairs, got none; leave it out, and some of X are drawn")
     if X_val is not None and np.ndim(X_val) != 1:
         return split_given(pairs, interactions_within(pairs, X_val), none_of(pairs))
     # A stream that neither `train` nor `train_from` draws from.
@@ -105,10 +110,12 @@ def recipe_named(recipe: Any) -> Recipe:
 def implementation_named(name: str | None) -> ModuleType:
     """The module of this dotted name, which must have the names of `c2f_ref.spec.CONTRACT`; None: `c2f_ref.fast`.
 
-    Errors: ModuleNotFoundError where there is none; SettingsError for one that lacks a name.
+    Errors: ModuleNotFoundError where there is none; SettingsError for one that lacks a name, and for what is no name of a module.
     """
     if name is None:
         return default_ops()
+    if not isinstance(name, str) or not name or name.startswith("."):
+        raise SettingsError(f"implementation must be the dotted name of a module, got {name!r}")
     module = import_module(name)
     missing = [wanted for wanted in CONTRACT if not hasattr(module, wanted)]
     if missing:
@@ -132,6 +139,14 @@ def seed_of(random_state: Any) -> int:
     return int(random_state)
 
 
+def cuts_of(k: Any) -> list[int]:
+    """Where lists are cut: one whole number from 1, or several. Errors: SpecError for anything else."""
+    ks = list(k) if isinstance(k, (list, tuple, range, np.ndarray)) else [k]
+    if not ks or any(isinstance(cut, bool) or not isinstance(cut, (int, np.integer)) or cut < 1 for cut in ks):
+        raise SpecError(f"k must be one or more whole numbers from 1, got {k!r}")
+    return [int(cut) for cut in ks]
+
+
 def to_provenance(recipe: str | Recipe, seed: int, validation_ndcg: float) -> dict[str, str]:
     """What `from_provenance` reads: the recipe, by name or field by field, the seed, and the chosen model's figure."""
     told = {
@@ -143,12 +158,13 @@ def to_provenance(recipe: str | Recipe, seed: int, validation_ndcg: float) -> di
 
 
 def from_provenance(provenance: Mapping[str, str]) -> tuple[str | Recipe, int | None, float | None]:
-    """Recipe, seed and validation figure; "laptop", None and None where no estimator wrote the model.
+    """Recipe, seed and validation figure; of a model that no estimator wrote the name of its recipe and its seed, if it has them.
 
     Errors: BundleError for what no estimator writes.
     """
     if PROVENANCE not in provenance:
-        return "laptop", None, None
+        name, seed_told = provenance.get("recipe"), provenance.get("seed")
+        return name if name in RECIPES else "laptop", int(seed_told) if seed_told else None, None
     try:
         told = json.loads(provenance[PROVENANCE])
         recipe, seed, ndcg = told["recipe"], int(told["seed"]), float(told["validation_ndcg"])
@@ -163,14 +179,20 @@ def _read(X: Any) -> tuple[Interactions, bool]:
     """The pairs of `interactions_of`, and whether `X` is a matrix, whose ids are positions."""
     if isinstance(X, Interactions):
         return X, False
+    if isinstance(X, (str, PathLike)):
+        raise DataError(f"expected pairs, got the path {str(X)!r}; c2f_ref.read_interactions reads a file")
     if sparse.issparse(X):
         return Interactions.from_csr(X), True
+    if isinstance(X, tuple) and len(X) == 2 and all(isinstance(row, np.ndarray) and row.ndim == 1 for row in X):
+        return Interactions.from_pairs(*X), False
     if hasattr(X, "columns"):
         return Interactions.from_pairs(*_frame_columns(X)), False
     # A list becomes an array of objects: NumPy would turn the numbers beside a text into text.
     array = np.asarray(X) if hasattr(X, "__array__") else np.array(X, dtype=object)
     if array.ndim == 2 and array.shape[1] == 2 and array.dtype.kind != "f":
         return Interactions.from_pairs(*array.T.tolist()), False
+    if array.ndim == 2 and array.shape[1] == 3 and array.dtype.kind in "iuO":
+        raise DataError("pairs have two columns, got three; ratings and times are left out, a matrix of three items must be sparse")
     values = check_array(array, ensure_min_features=2)
     if values.shape[1] == 2 and (values == np.floor(values)).all():
         raise DataError("pairs must be integers or text, got two columns of whole floats; a matrix of two items must be sparse")
@@ -179,7 +201,10 @@ def _read(X: Any) -> tuple[Interactions, bool]:
 
 def _frame_columns(frame: Any) -> tuple[list[Any], list[Any]]:
     names = list(frame.columns)
-    if len(names) < 2:
-        raise DataError(f"a frame must have a column of users and one of items, got the columns {names}")
-    user, item = ("user", "item") if {"user", "item"} <= set(names) else names[:2]
-    return frame[user].to_list(), frame[item].to_list()
+    usual = [[name for name in names if str(name).replace("_", "").lower() in ROLES[role]] for role in ("user", "item")]
+    chosen = [found[0] for found in usual if len(found) == 1]
+    if len(chosen) != 2:
+        chosen = names
+    if len(chosen) != 2 or len(set(names)) != len(names):
+        raise DataError(f"a frame must have a column of users and one of items, such as user and item, got the columns {names}")
+    return frame[chosen[0]].to_list(), frame[chosen[1]].to_list()

@@ -82,7 +82,10 @@ def metis_partition(graph: sparse.csr_array, n_parts: int, *, rng: np.random.Gen
     a part empty, which happens on graphs of few vertices.
     Source: coarse stage, step 1; Karypis and Kumar 1998.
     """
-    import pymetis
+    try:
+        import pymetis
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError('METIS needs pymetis: pip install "c2f-ref[metis]"', name="pymetis") from error
 
     rows, columns = _edges(graph)
     n_vertices = graph.shape[0]

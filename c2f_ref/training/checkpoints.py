@@ -19,6 +19,7 @@ FORMAT = "c2f-ref checkpoint 2"
 PARTS = ("data", "indices", "indptr", "shape")
 """Members of an assignment, behind its name and a dot."""
 SNAPSHOTS = ("best", "best_fixed")
+STAGES = ("coarse", "fine")
 
 
 class CheckpointError(BundleError):
@@ -41,8 +42,8 @@ class Checkpoints:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted(self.folder.glob("*.npz")):
-            if not self.resume:
+        for path in map(self._path, STAGES):
+            if path.exists() and not self.resume:
                 raise CheckpointError(f"{path}: is a checkpoint already; resume it, or give another folder")
 
     def load(self, stage: str) -> State | None:
@@ -55,9 +56,10 @@ class Checkpoints:
             of_run, state = dict(header["run"]), _state(dict(header["state"]), arrays)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{path}: expected the state of a stage: {error!r}") from error
-        for name, value in json.loads(json.dumps(dict(self.run))).items():  # as it was written: JSON has lists alone
+        wanted = json.loads(json.dumps(dict(self.run)))  # as it was written: JSON has lists alone
+        for name, value in wanted.items():
             if of_run.get(name) != value:
-                raise CheckpointError(f"{path}: is of another run: {name} must be {value!r}, got {of_run.get(name)!r}")
+                raise CheckpointError(f"{path}: is of another run: {_difference(name, value, of_run.get(name))}")
         return state
 
     def save(self, stage: str, state: State) -> None:
@@ -67,6 +69,14 @@ class Checkpoints:
 
     def _path(self, stage: str) -> Path:
         return self.folder / f"{stage}.npz"
+
+
+def _difference(name: str, wanted: Any, got: Any) -> str:
+    """The first field in which two values differ, by its path."""
+    if isinstance(wanted, dict) and isinstance(got, dict) and wanted.keys() == got.keys():
+        field = next(field for field in wanted if wanted[field] != got[field])
+        return _difference(f"{name}.{field}", wanted[field], got[field])
+    return f"{name} must be {wanted!r}, got {got!r}"
 
 
 def _described(state: State) -> tuple[dict[str, Any], dict[str, Any]]:

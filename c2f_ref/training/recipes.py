@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ..spec import Settings, SettingsError
 
+MOST = 2**31 - 1
+"""The largest count that a schedule may have."""
+
 
 def _is_positive(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +63,8 @@ class Schedule:
         optional = [name for name in ("draws_per_epoch", "max_fixed_epochs") if getattr(self, name) is not None]
         for name in (*counts, *optional):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise SettingsError(f"{name} must be a whole number of at least 1, got {value!r}")
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
+                raise SettingsError(f"{name} must be a whole number from 1 to {MOST}, got {value!r}")
         for name in ("lr", "bias_lr", *(["last_lr"] if self.last_lr is not None else [])):
             if not _is_positive(getattr(self, name)):
                 raise SettingsError(f"{name} must be a finite number above 0, got {getattr(self, name)!r}")
@@ -109,6 +113,9 @@ class Recipe:
     """How scikit-learn solves the sparse PCA that E_f starts from: "lars" as published, or "cd", which is faster."""
 
     def __post_init__(self) -> None:
+        for stage in ("coarse", "fine"):
+            if not isinstance(getattr(self, stage), Schedule):
+                raise SettingsError(f"{stage} must be a Schedule, got {getattr(self, stage)!r}")
         if self.sparse_pca_method not in ("lars", "cd"):
             raise SettingsError(f'sparse_pca_method must be "lars" or "cd", got {self.sparse_pca_method!r}')
         if self.bias_start not in ("normal", "zero", "popularity"):
@@ -205,6 +212,6 @@ def _value_of(text: str) -> Any:
     for read in (json.loads, float):  # `.1` and `inf` are no JSON
         try:
             return read(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
     return text

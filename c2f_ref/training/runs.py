@@ -48,11 +48,12 @@ def train_coarse(
     float32, or for float64 where `ops` is `c2f_ref.spec`. Tables and Adam's moments are float64 either way.
 
     Shapes: the result's tables are E_c (C, D) and b (N,); its assignment is S_c (N, C).
-    Errors: SpecError for fewer entities than coarse rows, or a split without training or validation pairs; CheckpointError
-    for a checkpoint of another run.
+    Errors: SettingsError for more rows of a table than entities; SpecError for a split without training or validation pairs;
+    CheckpointError for a checkpoint of another run.
     Source: coarse stage.
     """
     require_pairs(split)
+    require_entities(split, settings)
     ops = ops or default_ops()
     stage = CoarseStage(norm_adjacency_of(split.train, _dtype(ops, dtype)), split.train.n_users, settings, ops)
     state = checkpoints.load(stage.name) if checkpoints else None
@@ -83,6 +84,7 @@ def train_fine(
     if settings.n_fine == 0:
         raise SettingsError("n_fine must be at least 1 for the fine stage, got 0")
     require_pairs(split)
+    require_entities(split, settings)
     ops = ops or default_ops()
     norm_adjacency = norm_adjacency_of(split.train, _dtype(ops, dtype))
     stage = FineStage(norm_adjacency, split.train.n_users, coarse.assignment, coarse.tables[0], settings, ops)
@@ -111,9 +113,11 @@ def train(
     what is there, to the bytes that it would have ended with undisturbed.
 
     Edge: one seed, one machine: one result, for any number of threads. The stages draw from independent streams of the seed.
-    Errors: as `train_coarse`.
+    Errors: as `train_coarse`; SettingsError for `resume` without a folder to go on from.
     Source: coarse stage, fine stage.
     """
+    if resume and checkpoint is None:
+        raise SettingsError("resume goes on from a checkpoint folder, and none is given")
     ops = ops or default_ops()
     checkpoints = None
     if checkpoint is not None:
@@ -158,6 +162,14 @@ def to_model(
         fine_assignment=fine.assignment if fine else None,
         provenance={"split": split.describe(), **(provenance or {})},
     )
+
+
+def require_entities(split: Split, settings: Settings) -> None:
+    """Raise SettingsError where a table has more rows than there are entities: each row starts from some of its own."""
+    for name in ("n_coarse", "n_fine"):
+        if getattr(settings, name) > split.train.n_entities:
+            most = f"the number of users and items, {split.train.n_entities}"
+            raise SettingsError(f"{name} must be at most {most}, got {getattr(settings, name)}")
 
 
 def _first_coarse_state(

@@ -234,4 +234,4 @@ def require_pairs(split: Split) -> None:
     """Raise SpecError for a split without training or without validation pairs."""
     for name, part in (("training", split.train), ("validation", split.valid)):
         if part.n_pairs == 0:
-            raise SpecError(f"training needs at least one {name} pair, got none")
+            raise SpecError(f"training needs at least one {name} pair, got none; the split is: {split.describe()}")

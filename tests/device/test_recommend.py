@@ -121,6 +121,17 @@ def test_lists_end_with_minus_infinity_where_no_item_is_left() -> None:
     assert (device.rank(np.array([1]), 12, exclude_seen=False)[0] == -1).sum() == 3
 
 
+def test_lists_end_with_an_id_that_nobody_has() -> None:
+    """-1, or the empty text: 0 may be an item."""
+    letters = np.array(list("abcdefghi"))
+    for item_ids, padding in ((np.arange(9), -1), (np.arange(9, dtype=np.uint8), -1), (letters, "")):
+        stored = replace(make_stored(np.random.default_rng(7), **SIZES, pairs_per_user=3.0), item_ids=item_ids)
+        ids, scores = Device(stored).recommend(stored.user_ids[:2], 40)
+        assert (ids[np.isneginf(scores)] == padding).all()
+        assert np.isin(ids[scores > -np.inf], item_ids).all()
+        assert np.isneginf(scores).any()
+
+
 def test_no_user_and_no_result_are_answered_with_empty_arrays() -> None:
     stored = make_stored(np.random.default_rng(8), **SIZES)
     device = Device(stored)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -237,8 +238,8 @@ def other_partition(graph: Any, n_parts: int, *, rng: np.random.Generator) -> An
     [
         ("seed", {"seed": 1}),
         ("split", {"split": tiny_split(1)}),
-        ("settings", {"settings": replace(SETTINGS, threshold=0.5)}),
-        ("recipe", {"recipe": replace(SHORT, fine=replace(SHORT.fine, bias_lr=3.0))}),
+        ("settings.threshold", {"settings": replace(SETTINGS, threshold=0.5)}),
+        ("recipe.fine.bias_lr", {"recipe": replace(SHORT, fine=replace(SHORT.fine, bias_lr=3.0))}),
         ("implementation", {"ops": fast, "dtype": np.float64}),
         ("dtype", {"dtype": np.float32}),
         ("partition", {"partition": other_partition}),
@@ -247,7 +248,7 @@ def other_partition(graph: Any, n_parts: int, *, rng: np.random.Generator) -> An
 def test_a_checkpoint_of_another_run_is_refused_by_name(folder: Path, name: str, changed: dict[str, Any]) -> None:
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     given = {"split": SPLIT, "settings": SETTINGS, "recipe": SHORT, "seed": 0, "ops": spec} | changed
-    with pytest.raises(CheckpointError, match=rf"coarse\.npz: is of another run: {name} must be .*, got ") as caught:
+    with pytest.raises(CheckpointError, match=rf"coarse\.npz: is of another run: {re.escape(name)} must be .*, got ") as caught:
         train(**given, checkpoint=folder, resume=True)
     if name == "seed":
         assert "seed must be 1, got 0" in str(caught.value)

@@ -121,9 +121,9 @@ OPTIONAL_COUNTS = ("draws_per_epoch", "max_fixed_epochs")
 
 
 @pytest.mark.parametrize("name", [*COUNTS, *OPTIONAL_COUNTS])
-@pytest.mark.parametrize("value", [0, -1, 2.0, "2", True])
+@pytest.mark.parametrize("value", [0, -1, 2.0, "2", True, 2**31, 10**30])
 def test_a_count_is_a_whole_number_of_at_least_one(name: str, value: Any) -> None:
-    with pytest.raises(SettingsError, match=f"{name} must be a whole number of at least 1, got {value!r}"):
+    with pytest.raises(SettingsError, match=f"{name} must be a whole number from 1 to 2147483647, got {value!r}"):
         replace(PLAIN, **{name: value})
     assert getattr(replace(PLAIN, **{name: 1}), name) == 1
 
