@@ -41,7 +41,7 @@ class ProgressLine:
     def evaluated(self, evaluation: Evaluation) -> None:
         """Say what an evaluation found."""
         loss = "untrained" if evaluation.loss is None else f"loss {evaluation.loss:.4f}, {_pace(evaluation)}"
-        best = " (best)" if evaluation.is_best else ""
+        best = " (best of its phase)" if evaluation.is_best else ""
         start = START_OF_LINE if self.live else ""
         _say(f"{start}{_where(evaluation)}: validation NDCG {evaluation.ndcg:.4f}{best}, {loss}\n")
 

@@ -19,6 +19,7 @@ from c2f_ref import spec
 from c2f_ref.bundle import load_model, save_model
 from c2f_ref.interactions import planted, read_interactions, split_ratio
 from c2f_ref.progress import ProgressLine
+from c2f_ref.spec import Settings
 from c2f_ref.training import (
     DEMO_SETTINGS,
     RECIPES,
@@ -40,6 +41,8 @@ def main() -> None:
     parser.add_argument("--user", metavar="ID")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     options = parser.parse_args()
+    if options.pairs and options.pairs.is_dir():
+        parser.error("PAIRS must be one file; `c2f-ref train` takes a folder with train.txt and test.txt")
 
     # 1. Read. Ids can be numbers or text, and come back as they were; a malformed line is an error that names it.
     pairs = read_interactions(options.pairs or write_planted(Path(tempfile.mkdtemp()) / "pairs.csv"))
@@ -53,7 +56,8 @@ def main() -> None:
     # 3. Train. Few entities need few rows: a coarse row for every 50 entities is a start, half as many fine ones another.
     n_coarse = int(np.clip(pairs.n_entities // 50, DEMO_SETTINGS.coarse_per_entity, 300))
     sizes = [f"n_coarse={n_coarse}", f"n_fine={max(n_coarse // 2, DEMO_SETTINGS.fine_per_coarse)}"]
-    settings, recipe = with_overrides(DEMO_SETTINGS, RECIPES["demo"], [*sizes, *options.set])
+    base = (Settings(), RECIPES["laptop"]) if options.pairs else (DEMO_SETTINGS, RECIPES["demo"])
+    settings, recipe = with_overrides(*base, [*sizes, *options.set])
     ops = default_ops() if options.pairs else spec  # compiled kernels pay where training takes longer than compiling
     progress = ProgressLine()  # on stderr, with the longest that it can take
     coarse, fine = train(split, settings, recipe, seed=0, ops=ops, **progress.callbacks())

@@ -315,8 +315,8 @@ def test_evaluate_gives_metrics_of_the_test_pairs(files: Files) -> None:
     done = run("evaluate", files.folder_model, files.folder, "--k", 3, 7, "--json")
     assert (done.code, done.err) == (0, "")
     told = done.json()
-    assert told.keys() == {"split", "metrics", "intervals"}
-    assert (told["split"], told["metrics"]) == (split.describe(), pytest.approx(expected))
+    assert told.keys() == {"split", "trained_on", "metrics", "intervals"}
+    assert (told["split"], told["trained_on"], told["metrics"]) == (split.describe(), split.describe(), pytest.approx(expected))
     assert all(low < told["metrics"][name] < high for name, (low, high) in told["intervals"].items())
 
     done = run("evaluate", files.folder_model, files.folder, "--k", 3, 7)

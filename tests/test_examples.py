@@ -110,7 +110,7 @@ def test_both_stages_stand_in_a_table_with_the_yardsticks(is_file: bool, run: An
 
 
 def test_a_file_of_pairs_becomes_a_model_and_new_items_by_raw_id(run: Any, pairs_file: Path) -> None:
-    printed = run("03_train_your_data.py", pairs_file, "--out", "kept.npz", "--user", "u7", settings=SMALL[2:])
+    printed = run("03_train_your_data.py", pairs_file, "--out", "kept.npz", "--user", "u7", settings=SMALL[2:] + OF_FILE)
     pairs, model = read_interactions(pairs_file), load_model("kept.npz")
     assert (
         f"1. 360 pairs of {pairs.n_users} users and {pairs.n_items} items, {36000 / pairs.n_users / pairs.n_items:.2f} %" in printed

@@ -14,6 +14,7 @@ import pytest
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
 from support import scalar
 from training.tiny import RECIPE, SETTINGS, bytes_of, tiny_split, told_of, with_schedules
 
@@ -86,6 +87,14 @@ def test_parameters_are_stored_as_given_and_looked_at_when_fitting() -> None:
     assert made.set_params(n_coarse="x") is made
     with pytest.raises(SettingsError, match="n_coarse must be of type int, got 'x'"):
         made.fit(SPLIT.train)
+
+
+def test_a_grid_search_chooses_by_validation() -> None:
+    scoring: Any = lambda fitted, X, y=None: fitted.validation_ndcg_  # noqa: E731  as the README has it
+    search = GridSearchCV(estimator(n_fine=0), {"dim": [2, 6]}, cv=2, scoring=scoring, error_score="raise")
+    search.fit(sparse.vstack([SPLIT.train.matrix()] * 2, format="csr"))
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.best_params_["dim"] in (2, 6)
 
 
 def test_a_clone_has_the_parameters_and_nothing_that_was_learned(fitted: C2FRecommender) -> None:

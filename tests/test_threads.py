@@ -13,8 +13,11 @@ import numba
 import pytest
 import scipy.linalg  # noqa: F401  it may bring a BLAS of its own, which has to be loaded to be counted
 from threadpoolctl import threadpool_info, threadpool_limits  # comes with scikit-learn
+from training.tiny import RECIPE, SETTINGS, content_of_run, tiny_split, with_schedules
 
+from c2f_ref import fast, spec
 from c2f_ref.threads import at_most, count, one_blas_thread
+from c2f_ref.training import schedule, train
 
 TESTS = Path(__file__).resolve().parent
 
@@ -76,6 +79,15 @@ def test_more_threads_than_there_are_processors_are_as_many_as_there_are() -> No
         assert numba.get_num_threads() == numba.config.NUMBA_NUM_THREADS
 
 
+def test_a_small_model_is_trained_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    for small, expected in ((schedule.SMALL, 1), (0, count())):
+        monkeypatch.setattr(schedule, "SMALL", small)
+        counted: list[int] = []
+        recipe = with_schedules(RECIPE, max_epochs=1)
+        train(tiny_split(), SETTINGS, recipe, seed=0, ops=spec, on_evaluation=lambda _, counted=counted: counted.append(count()))
+        assert set(counted) == {expected}
+
+
 def test_without_a_number_or_without_numba_nothing_is_set_nor_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     before = numba.get_num_threads()
     with monkeypatch.context() as absent:
@@ -103,12 +115,8 @@ def test_compiled_loops_have_the_given_number_and_the_same_result() -> None:
 
 def check_four_threads() -> None:
     """What the test above runs: raise AssertionError unless numbers are set, nested and restored, and change no byte."""
-    from training.tiny import RECIPE, SETTINGS, content_of_run, tiny_split, with_schedules
-
-    from c2f_ref import fast
-    from c2f_ref.training import train
-
     assert count() == 4
+    schedule.SMALL = 0  # or one thread would train every time
     contents = []
     for n_threads in (1, 3, 4):
         with at_most(n_threads):

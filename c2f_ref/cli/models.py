@@ -97,7 +97,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         rows[name] = [f"{intervals[key][end]:.4f}" for key in columns]
     note = "the interval is a bootstrap over users: the split, the seed and the training stay as they are"
     lines = (split.describe(), text_table(list(columns.values()), rows), note)
-    told = {"split": split.describe(), "metrics": metrics, "intervals": intervals}
+    told = {"split": split.describe(), "trained_on": model.provenance.get("split"), "metrics": metrics, "intervals": intervals}
     print(json.dumps(told) if options.json else "\n".join(lines))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..interactions import Split
 from ..spec import Float64Array, Settings, SpecError, Triples
-from ..threads import one_blas_thread
+from ..threads import at_most, one_blas_thread
 from .evaluation import evaluate_embeddings
 from .negatives import hardest_negatives
 from .recipes import Schedule
@@ -20,6 +20,9 @@ from .stages import Stage, Tables, default_ops, norm_adjacency_of
 from .state import Callbacks, Estimate, Evaluation, Progress, Snapshot, StageResult, State
 
 N_MEASURED_STEPS = 3
+SMALL = 2**20
+"""Pairs times dimensions below which one thread trains: two would gain a quarter of a millisecond a step on an idle machine, and
+lose twenty where it has other work, waiting for each other."""
 STEPS_PER_CHOICE = 10
 """For so many steps negatives are chosen by the embeddings before the first of them."""
 
@@ -52,7 +55,8 @@ def run_stage(
     Source: coarse stage, step 7; fine stage, step 7.
     """
     require_pairs(split)
-    with one_blas_thread():
+    is_small = split.train.n_pairs * settings.dim < SMALL
+    with one_blas_thread(), at_most(1 if is_small else None):
         run = _Run(stage, state, split, settings, schedule, ops or default_ops(), callbacks)
         if not state.is_finished:
             run.estimate(state)

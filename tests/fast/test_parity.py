@@ -30,7 +30,7 @@ from c2f_ref.fast import batch, kernels
 from c2f_ref.fast.plan import Matrix
 from c2f_ref.interactions import planted, split_ratio
 from c2f_ref.spec import Settings, SpecError, Triples
-from c2f_ref.training import Recipe, Schedule, train
+from c2f_ref.training import Recipe, Schedule, schedule, train
 
 
 def test_what_is_compiled_is_listed_and_the_rest_is_the_specification() -> None:
@@ -356,8 +356,9 @@ def test_an_adjacency_of_whole_numbers_is_refused() -> None:
         )
 
 
-def test_training_gives_the_same_bytes_for_one_thread_and_for_two() -> None:
+def test_training_gives_the_same_bytes_for_one_thread_and_for_two(monkeypatch: pytest.MonkeyPatch) -> None:
     """Float32, both stages, refreshes included."""
+    monkeypatch.setattr(schedule, "SMALL", 0)  # or one thread would train both times
     if numba.config.NUMBA_NUM_THREADS < 2:
         pytest.skip("this machine has one processor")
     split = split_ratio(
