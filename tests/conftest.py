@@ -13,8 +13,8 @@ except ModuleNotFoundError:  # a board with NumPy and pytest alone runs `tests/d
     pass
 else:
     # Random data is part of a test, not of its luck: `ci` draws the same examples every time, `long` draws many.
-    settings.register_profile("dev", max_examples=50, deadline=None)
-    settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("dev", max_examples=40, deadline=None)
+    settings.register_profile("ci", max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
     settings.register_profile("long", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 

@@ -76,8 +76,10 @@ class Device:
 
         Shapes: users (B,) raw ids -> (B, n) raw ids, (B, n) float64.
         Edge: a score of -inf says that no item is left; the id beside it is -1 or "". Otherwise as `rank`.
-        Errors: DeviceError for a user that the model does not know, by its id; MemoryBudgetError as `rank`.
+        Errors: DeviceError for a user that the model does not know, by its id, and for one id alone; MemoryBudgetError as `rank`.
         """
+        if np.ndim(users) == 0:
+            raise DeviceError(f"users must be a list of raw ids, got {users!r}")
         items, scores = self.rank(np.array([self._position(user) for user in users], dtype=np.int64), n, exclude_seen=exclude_seen)
         found = self._stored.item_ids[items[items >= 0]]
         is_text = found.dtype.kind == "U"

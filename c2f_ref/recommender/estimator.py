@@ -79,10 +79,11 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
     ) -> Self:
         """Train both stages on `X`, choosing models by NDCG on `X_val`.
 
-        `X` is a SciPy sparse matrix, users times items; an array or list of pairs (n, 2); a pandas or polars frame; `Interactions`;
-        or a dense matrix: see `interactions_of`. `X_val` is any of these, on ids that `X` has. Without it a tenth of each user's
-        pairs, drawn from `random_state`, is validation (`drawn_for_validation`), and these pairs join the graph when training is
-        over, as everything in `X` is known of its users. Given `X_val` does not: its items can be recommended.
+        `X` is a SciPy sparse matrix, users times items; an array or list of pairs (n, 2), or a tuple of two arrays; a pandas or
+        polars frame; `Interactions`; or a dense matrix: see `interactions_of`. `X_val` is any of these, on ids that `X` has.
+        Without it a tenth of each user's pairs, drawn from `random_state`, is validation (`drawn_for_validation`), and these
+        pairs join the graph when training is over, as everything in `X` is known of its users. Given `X_val` does not: its items
+        can be recommended.
 
         `callback` is told of every `Evaluation`; `checkpoint` and `resume` are those of `c2f_ref.train`, and need an int as
         `random_state`; `init` is a model or a fitted estimator of the same sizes to start from (`train_from`).

@@ -59,8 +59,13 @@ def interactions_within(known: Interactions, X: Any) -> Interactions:
             )
         users, items = pairs.users, pairs.items
     else:
-        users = known.user_index(pairs.user_ids[pairs.users].tolist())
-        items = known.item_index(pairs.item_ids[pairs.items].tolist())
+        try:
+            users = known.user_index(pairs.user_ids[pairs.users].tolist())
+            items = known.item_index(pairs.item_ids[pairs.items].tolist())
+        except DataError as error:
+            raise DataError(
+                f"{error}: pairs to choose or judge a model by must be of users and items that fit was given"
+            ) from error
     return Interactions.from_indices(
         users, items, known.n_users, known.n_items, user_ids=known.user_ids, item_ids=known.item_ids, timestamps=pairs.timestamps
     )

@@ -132,6 +132,12 @@ def test_lists_end_with_an_id_that_nobody_has() -> None:
         assert np.isneginf(scores).any()
 
 
+@pytest.mark.parametrize("user", [3, "u3", None])
+def test_one_id_is_no_list(user: Any) -> None:
+    with pytest.raises(DeviceError, match="users must be a list of raw ids, got "):
+        Device(make_stored(np.random.default_rng(8), **SIZES)).recommend(user)
+
+
 def test_no_user_and_no_result_are_answered_with_empty_arrays() -> None:
     stored = make_stored(np.random.default_rng(8), **SIZES)
     device = Device(stored)

@@ -62,14 +62,14 @@ def test_both_stages_refuse_a_split_without_pairs_to_learn_from_or_to_choose_by(
 
 def test_fewer_entities_than_coarse_rows_are_an_error_and_as_many_are_enough(ops: ModuleType) -> None:
     """70 entities. With 70 coarse rows every entity is a part of its own."""
-    with pytest.raises(SpecError, match=r"n_parts must be an integer in \[1, N = 70\], got 71"):
+    with pytest.raises(SpecError, match="n_coarse must be at most the number of users and items, 70, got 71"):
         train(tiny_split(), replace(SETTINGS, n_coarse=71), RECIPE, seed=0, ops=ops)
     settings = replace(SETTINGS, n_coarse=70)
     assert_alive(tiny_split(), settings, train(tiny_split(), settings, SHORT, seed=0, ops=ops), ops)
 
 
 def test_more_fine_rows_than_entities_are_an_error_too(ops: ModuleType) -> None:
-    with pytest.raises(SpecError, match=r"n_parts must be an integer in \[1, N = 70\], got 71"):
+    with pytest.raises(SpecError, match="n_fine must be at most the number of users and items, 70, got 71"):
         train(tiny_split(), replace(SETTINGS, n_fine=71), with_schedules(RECIPE, max_epochs=1), seed=0, ops=ops)
 
 
