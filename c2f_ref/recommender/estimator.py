@@ -19,7 +19,7 @@ from .. import spec
 from ..bundle import Model, load_model, save_model
 from ..interactions import DataError, Interactions, split_given
 from ..progress import ProgressLine
-from ..spec import Float64Array, IntArray, Settings, SettingsError, SpecError
+from ..spec import Float64Array, IntArray, Settings, SpecError
 from ..threads import one_blas_thread
 from ..training import Callbacks, Evaluation, Recipe, embed_model, evaluate_embeddings, to_model, train
 from . import inputs
@@ -89,18 +89,12 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         `random_state`; `init` is a model or a fitted estimator of the same sizes to start from (`train_from`).
 
         Edge: a one-dimensional `X_val` is scikit-learn's target `y`, as its pipelines pass it, and is not looked at.
-        Errors: DataError, SpecError and SettingsError for data or parameters that cannot be trained with; CheckpointError for a
-        checkpoint of another run.
+        Errors: DataError, SpecError, SettingsError for what cannot be trained with; CheckpointError for a checkpoint of another run.
         """
         settings = Settings(**{field.name: getattr(self, field.name) for field in fields(Settings)})
         recipe, seed = inputs.recipe_named(self.recipe), inputs.seed_of(self.random_state)
         ops = inputs.implementation_named(self.implementation)
-        if init is not None and checkpoint is not None:
-            raise SettingsError("a checkpoint cannot be kept of a run that starts from another model: give init or checkpoint")
-        if checkpoint is not None and self.random_state is None:
-            raise SettingsError("a checkpoint needs an int as random_state, or nothing could go on from it, got None")
-        if not isinstance(init, (C2FRecommender, Model, type(None))):
-            raise SettingsError(f"init must be a model or a fitted estimator, got {init!r}")
+        inputs.require_checkpoint(checkpoint, init, self.random_state)
         pairs = inputs.interactions_of(X)
         split = inputs.split_for(pairs, X_val, seed)
         progress = ProgressLine() if self.verbose else None
@@ -115,8 +109,7 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
 
         callbacks: Callbacks = {**(progress.callbacks() if progress else {}), "on_evaluation": tell}
         if init is not None:
-            start = init._model if isinstance(init, C2FRecommender) else init
-            coarse, fine = train_from(start, split, settings, recipe, seed=seed, ops=ops, **callbacks)
+            coarse, fine = train_from(inputs.model_of(init), split, settings, recipe, seed=seed, ops=ops, **callbacks)
         else:
             coarse, fine = train(split, settings, recipe, seed=seed, ops=ops, checkpoint=checkpoint, resume=resume, **callbacks)
         if progress:

@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
 
+from ..bundle import Model
 from ..container import BundleError
 from ..interactions import DataError, Interactions, Split, split_given
 from ..interactions.fields import BoolArray
@@ -150,6 +153,25 @@ def cuts_of(k: Any) -> list[int]:
     if not ks or any(isinstance(cut, bool) or not isinstance(cut, (int, np.integer)) or cut < 1 for cut in ks):
         raise SpecError(f"k must be one or more whole numbers from 1, got {k!r}")
     return [int(cut) for cut in ks]
+
+
+def require_checkpoint(checkpoint: Any, init: Any, random_state: Any) -> None:
+    """Raise SettingsError for a checkpoint that nothing could go on from."""
+    if checkpoint is not None and init is not None:
+        raise SettingsError("a checkpoint cannot be kept of a run that starts from another model: give init or checkpoint")
+    if checkpoint is not None and random_state is None:
+        raise SettingsError("a checkpoint needs an int as random_state, or nothing could go on from it, got None")
+
+
+def model_of(init: Any) -> Model:
+    """The model that `init` is, or has as a fitted estimator. Errors: NotFittedError before `fit`; SettingsError for other things."""
+    if isinstance(init, Model):
+        return init
+    if not isinstance(init, BaseEstimator):
+        raise SettingsError(f"init must be a model or a fitted estimator, got {init!r}")
+    check_is_fitted(init, "model_")
+    model: Model = init.model_
+    return model
 
 
 def to_provenance(recipe: str | Recipe, seed: int, validation_ndcg: float) -> dict[str, str]:
