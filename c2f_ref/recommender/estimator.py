@@ -89,7 +89,7 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         `random_state`; `init` is a model or a fitted estimator of the same sizes to start from (`train_from`).
 
         Edge: a one-dimensional `X_val` is scikit-learn's target `y`, as its pipelines pass it, and is not looked at.
-        Errors: DataError, SpecError, SettingsError for what cannot be trained with; CheckpointError for a checkpoint of another run.
+        Errors: DataError, SpecError, SettingsError for what cannot be trained with; CheckpointError for one of another run.
         """
         settings = Settings(**{field.name: getattr(self, field.name) for field in fields(Settings)})
         recipe, seed = inputs.recipe_named(self.recipe), inputs.seed_of(self.random_state)

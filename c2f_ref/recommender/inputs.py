@@ -164,7 +164,7 @@ def require_checkpoint(checkpoint: Any, init: Any, random_state: Any) -> None:
 
 
 def model_of(init: Any) -> Model:
-    """The model that `init` is, or has as a fitted estimator. Errors: NotFittedError before `fit`; SettingsError for other things."""
+    """The model that `init` is, or has as a fitted estimator. Errors: NotFittedError before `fit`; SettingsError for the rest."""
     if isinstance(init, Model):
         return init
     if not isinstance(init, BaseEstimator):
