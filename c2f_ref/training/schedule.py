@@ -51,7 +51,7 @@ def run_stage(
     `on_state` gets a state after every evaluation; this function goes on from any of them to the same bytes.
 
     Edge: a stage that ends before phase 2 was evaluated gives the best of phase 1.
-    Errors: SpecError for a split without training or without validation pairs.
+    Errors: SpecError for a split without training or without validation pairs, and where numbers grow beyond all bounds.
     Source: coarse stage, step 7; fine stage, step 7.
     """
     require_pairs(split)
@@ -180,7 +180,10 @@ class _Run:
             batch = Triples(*(part[start : start + self.schedule.batch] for part in triples))
             if chooses and number % STEPS_PER_CHOICE == 0:
                 entities = stage.embed(plan, tables)
-            loss, grads = self.loss_and_grad(stage, plan, tables, batch, entities)
+            try:
+                loss, grads = self.loss_and_grad(stage, plan, tables, batch, entities)
+            except SpecError as error:
+                raise SpecError(f"the {stage.name} stage ends after {n_steps} steps, lower rates may help: {error}") from error
             if state.phase == 2 and start == 0:
                 # The gradient above is that of the pass made with the old assignment.
                 assignment = self.stage.refresh(self.plan, tables)

@@ -120,6 +120,13 @@ def test_users_who_are_all_the_same_are_trained_all_the_same(ops: ModuleType) ->
     assert_alive(split, settings, result, ops)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_rates_that_are_too_high_end_with_their_name(ops: ModuleType) -> None:
+    recipe = with_schedules(RECIPE, lr=1e307)
+    with pytest.raises(SpecError, match=r"the coarse stage ends after [0-9]+ steps, lower rates may help: .* must be finite"):
+        train(tiny_split(), SETTINGS, recipe, seed=0, ops=ops)
+
+
 def test_an_infinite_threshold_leaves_the_fine_table_as_it_started_and_stores_none_of_it(ops: ModuleType) -> None:
     """soft(E_f) is 0 throughout and so is its gradient: only the bias learns."""
     split, settings = tiny_split(), replace(SETTINGS, threshold=math.inf)
