@@ -144,13 +144,15 @@ def plot_embeddings(
     *,
     most_entities: int = 1000,
 ) -> Axes:
-    """Propagated embeddings of entities, coarse and fine nodes in the plane in which entities vary most.
+    """Directions of propagated embeddings, of entities, coarse and fine nodes, in the plane in which those of entities vary most.
 
-    Of more than `most_entities` entities, so many are drawn, evenly spaced over users and items.
+    Every embedding is drawn at length 1: nodes are many times as long as entities, and only directions compare. Of more than
+    `most_entities` entities, so many are drawn, evenly spaced over users and items.
 
     Shapes: entities (N, D), coarse (C, D), fine (F, D) or None.
-    Edge: nodes that lie outside the plane are seen at their shadows in it.
+    Edge: what lies outside the plane is seen at its shadow in it; an embedding of zeros has no direction, and is drawn at 0.
     """
+    entities, coarse = directions_of(entities), directions_of(coarse)
     axes = axes or _new_figure(height=6).add_subplot()
     shown = np.unique(np.linspace(0, len(entities) - 1, min(len(entities), most_entities)).astype(np.int64))
     users, items = shown[shown < n_users], shown[shown >= n_users]
@@ -160,14 +162,14 @@ def plot_embeddings(
         "coarse nodes": (coarse, {"marker": "s", "color": "C0", "edgecolors": "black", "s": 30}),
     }
     if fine is not None:
-        groups["fine nodes"] = (fine, {"marker": "^", "color": "C1", "edgecolors": "black", "s": 40})
+        groups["fine nodes"] = (directions_of(fine), {"marker": "^", "color": "C1", "edgecolors": "black", "s": 40})
     centre, directions, shares = principal_plane(entities)
     counts = {"users": n_users, "items": len(entities) - n_users}
     for name, (points, style) in groups.items():
         places = (points - centre) @ directions.T
         of_all = f"of {counts[name]:,} " if counts.get(name, 0) > len(points) else ""
         axes.scatter(places[:, 0], places[:, 1], label=f"{len(points):,} {of_all}{name}", linewidths=0.7, **style)
-    axes.set(title="Propagated embeddings in one plane", aspect="equal")
+    axes.set(title="Directions of propagated embeddings in one plane", aspect="equal")
     axes.set(
         **{f"{axis}label": f"component {i + 1} ({100 * shares[i]:.0f} % of the entities' variance)" for i, axis in enumerate("xy")}
     )
@@ -179,6 +181,12 @@ def save_picture(axes: Axes, path: str | PathLike[str]) -> None:
     """Write the figure of these axes as PNG: all of it, or nothing and the old file stays. Errors: OSError where that fails."""
     with replacing(path) as file:
         axes.figure.savefig(file, format="png", dpi=150)
+
+
+def directions_of(points: Float64Array) -> Float64Array:
+    """Every row at length 1, a row of zeros as it is. Shapes: (n, D) -> (n, D)."""
+    lengths = np.linalg.norm(points, axis=1, keepdims=True)
+    return np.asarray(points / np.where(lengths > 0, lengths, 1.0))
 
 
 def principal_plane(points: Float64Array) -> tuple[Float64Array, Float64Array, Float64Array]:

@@ -138,17 +138,18 @@ def test_bridges_are_ordered_by_the_heaviest_fine_row() -> None:
 # embeddings
 
 
-def test_entities_and_nodes_lie_where_their_plane_puts_them() -> None:
-    """Points on the first axis of the coordinates and a little on the second: the plane is that of these two, and the third is
-    not seen. Of variances 2 * 9 and 2 * 1 the shares are 90 % and 10 %.
+def test_entities_and_nodes_are_drawn_at_length_one_in_the_plane_of_the_entities() -> None:
+    """Directions of entities are four times along the first axis and twice along the second, so shares are 2 to 1; what nodes have
+    along the third is not seen, and one of zeros is at 0.
     """
-    entities = np.array([[3.0, 0, 0], [-3, 0, 0], [0, 1, 0], [0, -1, 0]])
-    axes = plot_embeddings(entities, 3, np.array([[5.0, 6.0, 7.0], [8.0, 9.0, 1.0]]), np.array([[2.0, -4.0, 9.0]]))
-    placed = [np.asarray(drawn.get_offsets()) for drawn in axes.collections]
-    np.testing.assert_allclose(np.concatenate(placed), [*entities[:, :2], [5, 6], [8, 9], [2, -4]], atol=1e-12)
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["3 users", "1 items", "2 coarse nodes", "1 fine nodes"]
-    assert axes.get_xlabel() == "component 1 (90 % of the entities' variance)"
-    assert axes.get_ylabel() == "component 2 (10 % of the entities' variance)"
+    entities = np.array([[3.0, 0, 0], [-2, 0, 0], [5, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -4, 0]])
+    axes = plot_embeddings(entities, 5, np.array([[3.0, 4.0, 0.0], [8.0, 0.0, 6.0], [0.0, 0.0, 0.0]]), np.array([[0.0, -4.0, 3.0]]))
+    placed = np.concatenate([np.asarray(drawn.get_offsets()) for drawn in axes.collections])
+    expected = [[1, 0], [-1, 0], [1, 0], [-1, 0], [0, 1], [0, -1], [0.6, 0.8], [0.8, 0], [0, 0], [0, -0.8]]
+    np.testing.assert_allclose(placed, expected, atol=1e-12)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["5 users", "1 items", "3 coarse nodes", "1 fine nodes"]
+    assert axes.get_xlabel() == "component 1 (67 % of the entities' variance)"
+    assert axes.get_ylabel() == "component 2 (33 % of the entities' variance)"
 
 
 def test_of_many_entities_some_are_drawn_evenly_and_all_nodes() -> None:
