@@ -21,7 +21,7 @@ from c2f_ref.spec import Settings, partition
 from c2f_ref.threads import at_most
 from c2f_ref.training import Recipe, Schedule, memory, runs, train, training_bytes, training_moments
 
-SIZES = [(700, 467), (938, 626), (1257, 839), (1684, 1124), (2257, 1506), (3024, 2018), (4052, 2704), (5430, 3623)]
+SIZES = [(900, 600), (1206, 804), (1615, 1077), (2165, 1443), (2901, 1934), (3887, 2592), (5210, 3473), (6981, 4655)]
 """Users and items: every size is 1.34 times the one before."""
 COARSE_SHARE = 64
 """Entities per coarse row, which thus become 8 times as many."""
