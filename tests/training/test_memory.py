@@ -14,7 +14,7 @@ from scipy import sparse
 from training.tiny import bytes_of
 
 from c2f_ref import fast
-from c2f_ref.fast import assignment, ranking
+from c2f_ref.fast import assignment, plan, ranking
 from c2f_ref.fast.compile import is_compiled
 from c2f_ref.interactions import Interactions, Split, split_ratio
 from c2f_ref.spec import Settings, partition
@@ -33,7 +33,10 @@ def warm() -> Iterator[None]:
     if not is_compiled:
         pytest.skip("as plain Python the kernels take minutes, and as much memory")
     with at_most(1):
-        peak_of(random_split(60, 40, 500), Settings(n_coarse=5, n_fine=4, dim=3), recipe_of(1, None))
+        for small in (plan.SMALL, 0):  # loops for one thread, and those for several
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(plan, "SMALL", small)
+                train(random_split(60, 40, 500), Settings(n_coarse=5, n_fine=4, dim=3), recipe_of(1, None), seed=0, ops=fast)
         yield
 
 
