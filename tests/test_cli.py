@@ -397,11 +397,15 @@ def test_a_model_that_could_not_be_written_is_not_trained(
     assert "epoch" not in done.err
 
 
-def test_more_memory_than_there_is_is_said_in_one_line(files: Files) -> None:
-    done = run("recommend", files.csv_model, "u1", "-k", 10**13)
+@pytest.mark.parametrize("words", ["Unable to allocate 43.7 TiB", ""])
+def test_more_memory_than_there_is_is_said_in_one_line(files: Files, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError(words)
+
+    monkeypatch.setattr(cli.models, "load_model", fail)
+    done = run("evaluate", files.csv_model, files.csv)
     assert (done.code, done.out) == (3, "")
-    assert "c2f-ref: " in done.err
-    assert len(done.err.splitlines()) == 1
+    assert done.err == f"c2f-ref: not enough memory for these data and settings: {words or 'nothing is left'}\n"
 
 
 # recommend
@@ -691,6 +695,7 @@ def test_progress_that_nobody_can_be_told_ends_nothing(monkeypatch: pytest.Monke
     progress = ProgressLine()
     progress.estimated(Estimate("coarse", 1.0, 1.0, 10, 2))
     progress.close()
+    assert not progress.live
 
 
 def test_no_stdout_is_no_error(files: Files, tmp_path: Path) -> None:

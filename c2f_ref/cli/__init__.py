@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (DataError, BundleError, VectorError, SpecError, OSError) as error:
         parser.exit(3, f"{parser.prog}: {error}\n")
     except MemoryError as error:
-        parser.exit(3, f"{parser.prog}: not enough memory for these data and settings: {error or 'nothing is left'}\n")
+        parser.exit(3, f"{parser.prog}: not enough memory for these data and settings: {str(error) or 'nothing is left'}\n")
     finally:
         signal.signal(signal.SIGTERM, terminated)
 

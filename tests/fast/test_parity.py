@@ -26,7 +26,7 @@ from support.strategies import models
 import c2f_ref.fast.assignment
 import c2f_ref.fast.plan
 from c2f_ref import conformance, fast, spec
-from c2f_ref.fast import batch, kernels
+from c2f_ref.fast import batch, compile, kernels, ranking
 from c2f_ref.fast.plan import Matrix
 from c2f_ref.interactions import planted, split_ratio
 from c2f_ref.spec import Settings, SpecError, Triples
@@ -290,6 +290,21 @@ def tables(model: Any) -> tuple[Any, Any, Any]:
     return model.coarse, model.fine, model.bias
 
 
+@pytest.mark.parametrize("n", [ranking.LONG, ranking.LONG + 1, ranking.LONG + 9])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_long_lists_are_those_of_the_specification_too(dtype: Any, n: int) -> None:
+    """Longer than there are items, and shorter; seen items, ties by the dozen."""
+    rng = np.random.default_rng(n)
+    for n_items in (n - 5, n + 40):
+        entities, bias = eighths(rng, 6 + n_items, 2) / 4, eighths(rng, 6 + n_items) / 4
+        seen, users = sparse.csr_array(rng.random((6, n_items)) < 0.2, dtype=np.float64), np.array([5, 0, 5])
+        got = fast.rank_items(entities.astype(dtype), bias.astype(dtype), 6, users, seen, n)
+        expected = spec.rank_items(entities, bias, 6, users, seen, n)
+        np.testing.assert_array_equal(got[0], expected[0])
+        np.testing.assert_array_equal(got[1], expected[1])
+        assert got[1].dtype == dtype
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 @given(st.integers(0, 2**32 - 1))
 def test_rankings_of_eighths_are_those_of_the_specification_with_ties_and_masks(dtype: Any, seed: int) -> None:
@@ -354,6 +369,21 @@ def test_an_adjacency_of_whole_numbers_is_refused() -> None:
             1,
             Settings(n_coarse=1, coarse_per_entity=1),
         )
+
+
+def test_where_no_folder_can_keep_the_cache_kernels_are_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def njit(**policy: Any) -> Any:
+        asked.append(policy)
+        if policy.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: function
+
+    monkeypatch.setattr(compile.numba, "njit", njit)
+    assert compile.kernel(parallel=True)(abs) is abs
+    assert [policy.pop("cache", False) for policy in asked] == [True, False]
+    assert asked[0] == asked[1]
 
 
 def test_training_gives_the_same_bytes_for_one_thread_and_for_two(monkeypatch: pytest.MonkeyPatch) -> None:

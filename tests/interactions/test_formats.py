@@ -293,6 +293,7 @@ def test_a_folder_is_no_file_of_pairs(tmp_path: Path) -> None:
             "expected a name that ends in .txt, .csv, .tsv, .data, .dat, .inter; from Python, format= names the format",
         ),
         ("a.csv", "", {"format": "xml"}, "expected as format one of lightgcn, csv, movielens, movielens-1m, recbole, got 'xml'"),
+        ("a.csv", "user,item\n", {"user_column": "item"}, "expected users and items in two columns, got one, got 'item'"),
         ("a.txt", "0 1\n", {"least_rating": 3}, "format 'lightgcn' has no ratings, so no least_rating"),
         ("a.txt", "0 1\n", {"item_column": "x"}, "format 'lightgcn' has no header, so no item_column"),
         ("u.data", "", {"rating_column": "x"}, "format 'movielens' has no header, so no rating_column"),

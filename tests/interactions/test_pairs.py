@@ -208,6 +208,7 @@ def test_hash_tells_apart_what_differs() -> None:
         (([1], [3]), {"ratings": [2.0], "least_rating": np.nan}, "least_rating must be finite, got nan"),
         (([1, "a"], [3, 4]), {}, "user ids must be all integers or all strings, got int, str"),
         (([1.0], [3]), {}, "user ids must be all integers or all strings, got float"),
+        (("abc", "xyz"), {}, "user ids must be one for each pair, got the text 'abc'"),
         (([1], [True]), {}, "item ids must be all integers or all strings, got bool"),
         (([1], [None]), {}, "item ids must be all integers or all strings, got NoneType"),
         (([1], [b"x"]), {}, "item ids must be all integers or all strings, got bytes"),
