@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from copy import deepcopy
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,17 +11,22 @@ import numpy as np
 
 from .. import spec
 from ..spec import IntArray, Triples
+from .cases import Case
 
 STORED_TERMS = ("coarse", "fine", "coarse_assignment", "fine_assignment", "bias", "ids", "graph")
+BY_NAME = ("mean_metrics", "stored_bytes", "stored_bytes_bound", "total_bytes")
+"""Operations that give a dictionary, which has their results under the names in the case."""
 
 
-def call(ops: Any, operation: str, inputs: Mapping[str, Any]) -> tuple[Any, ...]:
+def call(ops: Any, case: Case) -> tuple[Any, ...]:
     """Results of the operation, one after the other, whatever tuples they came in."""
-    if operation in PROGRAMS:
-        return tuple(_leaves(PROGRAMS[operation](ops, SimpleNamespace(**inputs))))
-    drawing = {"rng": np.random.default_rng(inputs["seed"])} if "seed" in inputs else {}
-    given = (value for name, value in inputs.items() if name != "seed")
-    return tuple(_leaves(getattr(ops, operation)(*given, **drawing)))
+    inputs = dict(case.inputs)
+    if case.operation in PROGRAMS:
+        result = PROGRAMS[case.operation](ops, SimpleNamespace(**inputs))
+    else:
+        drawing = {"rng": np.random.default_rng(inputs.pop("seed"))} if "seed" in inputs else {}
+        result = getattr(ops, case.operation)(*inputs.values(), **drawing)
+    return tuple(result[name] for name in case.expected) if case.operation in BY_NAME else tuple(_leaves(result))
 
 
 def as_triples(batch: IntArray) -> Triples:
@@ -32,28 +38,17 @@ def _leaves(result: Any) -> list[Any]:
     return [leaf for part in result for leaf in _leaves(part)] if isinstance(result, tuple) else [result]
 
 
-def _mean_metrics(ops: Any, given: Any) -> Any:
-    ks = given.ks.tolist()
-    means = ops.mean_metrics(given.ranked, given.held_out, ks)
-    return tuple(means[f"{metric}@{k}"] for metric in ("ndcg", "recall") for k in ks)
-
-
 def _sparse_pca_scores(ops: Any, given: Any) -> Any:
-    return ops.sparse_pca_scores(given.rows, given.n_components, given.alpha, random_state=given.seed)
+    # A generator of the official code's kind has a state, and the case is asked more than once.
+    return ops.sparse_pca_scores(given.rows, given.n_components, given.alpha, random_state=deepcopy(given.seed))
 
 
 def _stored_bytes_bound(ops: Any, given: Any) -> Any:
-    sizes = given.settings, given.n_users, given.n_items, given.id_bytes
-    return _by_term(ops.stored_bytes_bound(*sizes, n_pairs=given.n_pairs))
+    return ops.stored_bytes_bound(given.settings, given.n_users, given.n_items, given.id_bytes, n_pairs=given.n_pairs)
 
 
 def _total_bytes(ops: Any, given: Any) -> Any:
-    totals = ops.total_bytes(dict(zip(STORED_TERMS, given.terms.tolist(), strict=True)))
-    return totals["tables"], totals["everything"]
-
-
-def _by_term(terms: Mapping[str, int]) -> tuple[int, ...]:
-    return tuple(terms[name] for name in STORED_TERMS)
+    return ops.total_bytes(dict(zip(STORED_TERMS, given.terms.tolist(), strict=True)))
 
 
 def _coarse_plan(ops: Any, given: Any, *earlier: Any) -> Any:
@@ -131,9 +126,8 @@ def _fine_steps(ops: Any, model: Any) -> Any:
 
 PROGRAMS: dict[str, Callable[[Any, Any], Any]] = {
     "rank_by": lambda ops, given: ops.rank_by(lambda block: given.scores[block].copy(), given.users, given.seen, given.k),
-    "mean_metrics": _mean_metrics,
+    "mean_metrics": lambda ops, given: ops.mean_metrics(given.ranked, given.held_out, given.ks.tolist()),
     "sparse_pca_scores": _sparse_pca_scores,
-    "stored_bytes": lambda ops, given: _by_term(ops.stored_bytes(*vars(given).values())),
     "stored_bytes_bound": _stored_bytes_bound,
     "total_bytes": _total_bytes,
     "prepare_coarse": _prepare_coarse,

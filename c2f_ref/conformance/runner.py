@@ -108,7 +108,7 @@ def answers_of(module: ModuleType | Any, time_limit: float = TIME_LIMIT, exits_w
 
     def answer(case: Case) -> Sequence[Any]:
         before = {name: array.copy() for name, array in case.given().items()}
-        results = _within(time_limit, lambda: call(_Names(module), case.operation, case.inputs), exits_when_stuck)
+        results = _within(time_limit, lambda: call(_Names(module), case), exits_when_stuck)
         for name, array in case.given().items():
             if not np.array_equal(before[name], array, equal_nan=array.dtype.kind == "f"):
                 raise BrokenError(f"the function writes to its input {name}")

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from ..spec import Settings
+from ..spec.notation import require_finite, require_indices, require_shape
 from .calls import as_triples
 
 AnyArray: TypeAlias = npt.NDArray[Any]
@@ -25,8 +26,6 @@ AnyArray: TypeAlias = npt.NDArray[Any]
 STAGES = ("coarse", "fine")
 OUR_NAMES = {"coarse": "coarse_meta", "fine": "fine_meta", "bias": "linear_weight"}
 OUR_NAMES |= {f"{stage}_assignment": f"{stage}_assignment" for stage in STAGES}
-SPARSE_PARTS = {"row": ("int", "E"), "col": ("int", "E"), "val": ("float", "E"), "shape": ("int", "2")}
-"""Kind and shape of the parts of a sparse array of E entries."""
 _FORMS = {
     "int P": "interactions.user interactions.item",
     "int Q": "eval.test.user eval.test.item",
@@ -138,21 +137,21 @@ def read_vectors(path: str | PathLike[str]) -> Vectors:
 
 
 def _vectors(path: Path, stored: dict[str, AnyArray]) -> Vectors:
-    settings, n_users, n_items, seed = _read_config(stored)
+    if "config" not in stored:
+        raise ValueError("config: missing")
+    settings, n_users, n_items, seed = _read_config(str(stored.pop("config")))
     n_entities, n_components = n_users + n_items, min(settings.sparse_pca_components, settings.dim)
     sizes = {"1": 1, "3": 3, "U": n_users, "I": n_items, "N": n_entities, "J": n_components}
     sizes |= {"C": settings.n_coarse, "F": settings.n_fine, "D": settings.dim}
     sizes["G"] = n_entities + settings.n_coarse + settings.n_fine
     if n_components == settings.dim:
-        stored = {"fine_init.positions": np.tile(np.arange(settings.dim), (settings.n_fine, 1)), **stored}
-    names = stored_names() | {"config"}
-    for found, problem in ((names - set(stored), "missing"), (set(stored) - names, "unknown, nothing would check it")):
-        if found:
-            raise ValueError(f"{', '.join(sorted(found))}: {problem}")
+        stored.setdefault("fine_init.positions", np.tile(np.arange(settings.dim), (settings.n_fine, 1)))
     arrays: dict[str, Any] = {}
     for key, form in FORMS.items():
         kind, _, letters = form.partition(" ")
-        arrays[key] = _sparse(key, stored, letters, sizes) if kind == "sparse" else _numbers(key, stored[key], kind, letters, sizes)
+        arrays[key] = _sparse(key, stored, letters, sizes) if kind == "sparse" else _numbers(key, stored, kind, letters, sizes)
+    if stored:
+        raise ValueError(f"{', '.join(sorted(stored))}: unknown, nothing would check it")
     vectors = Vectors(path, settings, n_users, n_items, seed, arrays)
     for key, other in REPEATED.items():
         if not np.array_equal(vectors.array(key), vectors.array(other)):
@@ -163,17 +162,10 @@ def _vectors(path: Path, stored: dict[str, AnyArray]) -> Vectors:
     return vectors
 
 
-def stored_names() -> set[str]:
-    """Names under which a file holds the arrays: a sparse one has four parts."""
-    return {f"{key}.{part}" if form.startswith("sparse") else key for key, form in FORMS.items() for part in SPARSE_PARTS}
-
-
-def _read_config(stored: dict[str, AnyArray]) -> tuple[Settings, int, int, int]:
+def _read_config(text: str) -> tuple[Settings, int, int, int]:
     """(settings, n_users, n_items, seed)."""
-    if "config" not in stored:
-        raise ValueError("config: missing")
     try:
-        config = json.loads(str(stored["config"]))
+        config = json.loads(text)
         named = {name: config[name] for name in _SETTINGS}
         settings = Settings(**named, bridge_weight=config["gate"], l2_weight=config["l2"])
         n_users, n_items, seed = (operator.index(config[name]) for name in ("n_users", "n_items", "seed"))
@@ -182,16 +174,18 @@ def _read_config(stored: dict[str, AnyArray]) -> tuple[Settings, int, int, int]:
         raise ValueError(f"config: {f'no value for {error}' if isinstance(error, KeyError) else error}") from error
 
 
-def _numbers(place: str, array: AnyArray, kind: str, letters: str, sizes: dict[str, int]) -> AnyArray:
-    """The array as read-only int64 or float64, checked; a letter that has no size yet takes it from here."""
+def _numbers(key: str, stored: dict[str, AnyArray], kind: str, letters: str, sizes: dict[str, int]) -> AnyArray:
+    """The array, taken out of `stored`, as read-only int64 or float64; a letter that has no size yet takes it from here."""
+    if key not in stored:
+        raise ValueError(f"{key}: missing")
+    array = stored.pop(key)
     if not (array.dtype == np.float64 if kind == "float" else array.dtype.kind == "i"):
-        raise ValueError(f"{place}: must be of kind {kind}, got {array.dtype}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{place}: must be finite, got {array[~np.isfinite(array)][0]}")
-    expected = tuple(sizes.setdefault(letter, size) for letter, size in zip(letters, array.shape, strict=False))
-    if array.ndim != len(letters) or array.shape != expected:
-        known = ", ".join(f"{letter} = {sizes[letter]}" for letter in letters if letter in sizes)
-        raise ValueError(f"{place}: must have shape ({', '.join(letters)}) with {known or 'no axis'}, got {array.shape}")
+        raise ValueError(f"{key}: must be of kind {kind}, got {array.dtype}")
+    require_finite(key, array)
+    if array.ndim == len(letters):
+        for letter, size in zip(letters, array.shape, strict=True):
+            sizes.setdefault(letter, size)
+    require_shape(f"{key} ({', '.join(letters)})", array, tuple(sizes.get(letter, -1) for letter in letters))
     array = array.astype(np.float64 if kind == "float" else np.int64)
     array = array.reshape([sizes[letter] for letter in letters if letter != "1"])
     array.flags.writeable = False
@@ -199,17 +193,16 @@ def _numbers(place: str, array: AnyArray, kind: str, letters: str, sizes: dict[s
 
 
 def _sparse(key: str, stored: dict[str, AnyArray], letters: str, sizes: dict[str, int]) -> sparse.csr_array:
-    shape, own = [sizes[letter] for letter in letters], {"2": 2}
-    row, col, val, given = (
-        _numbers(f"{key}.{part}", stored[f"{key}.{part}"], kind, lengths, own) for part, (kind, lengths) in SPARSE_PARTS.items()
-    )
-    if given.tolist() != shape:
-        raise ValueError(f"{key}.shape: must be {shape}, got {given.tolist()}")
-    for part, indices, size in (("row", row, shape[0]), ("col", col, shape[1])):
-        outside = indices[(indices < 0) | (indices >= size)]
-        if outside.size:
-            raise ValueError(f"{key}.{part}: must be in [0, {size}), got {outside[0]}")
-    matrix = sparse.csr_array((val, (row, col)), shape=shape)
+    """The matrix of E entries, taken out of `stored` in four parts."""
+    own = {"2": 2}
+    row, col = (_numbers(f"{key}.{part}", stored, "int", "E", own) for part in ("row", "col"))
+    val, shape = _numbers(f"{key}.val", stored, "float", "E", own), _numbers(f"{key}.shape", stored, "int", "2", own)
+    n_rows, n_columns = (sizes[letter] for letter in letters)
+    if shape.tolist() != [n_rows, n_columns]:
+        raise ValueError(f"{key}.shape: must be {[n_rows, n_columns]}, got {shape.tolist()}")
+    require_indices(f"{key}.row", row, n_rows)
+    require_indices(f"{key}.col", col, n_columns)
+    matrix = sparse.csr_array((val, (row, col)), shape=(n_rows, n_columns))
     if matrix.nnz != val.size:
         raise ValueError(f"{key}: {val.size - matrix.nnz} entries are stored twice")
     for array in (matrix.data, matrix.indices, matrix.indptr):

@@ -56,7 +56,7 @@ def compared(case: Case) -> list[tuple[Case, str, Any]]:
 
     Lists are compared with those of the recorded scores, which are another case's.
     """
-    results = call(spec, case.operation, case.inputs)
+    results = call(spec, case)
     expected = {key: value for key, value in case.expected.items() if value is not None} if case.comparator != "ranked" else {}
     return [
         (replace(case, expected={key: expected[key]}), key, result)
@@ -70,7 +70,7 @@ def blamed_by_run(folder: Path) -> set[str]:
     try:
         report = run(spec, folder)
     except VectorError as error:
-        return {key for key in OUTPUTS if re.search(rf"[ ,]{re.escape(key)}[.:,]", str(error))}
+        return {key for key in OUTPUTS if re.search(rf"[ ,]{re.escape(key)}[.:, ]", str(error))}
     return set() if report.passed else {result.failure.key for result in report.results if result.failure is not None}
 
 

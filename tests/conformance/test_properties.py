@@ -22,7 +22,7 @@ def drawn(operation: str, name: str | None = None) -> list[Case]:
 
 
 def results(case: Case) -> list[Any]:
-    return [np.asarray(part.toarray() if hasattr(part, "toarray") else part) for part in call(spec, case.operation, case.inputs)]
+    return [np.asarray(part.toarray() if hasattr(part, "toarray") else part) for part in call(spec, case)]
 
 
 @pytest.mark.parametrize("operation", [name for name in PROPERTIES if name != "start_fine"])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from c2f_ref.conformance import VectorError, read_vectors
-from c2f_ref.conformance.vectors import stored_names
+from c2f_ref.conformance.vectors import FORMS
 
 NAMES = [f"dev_0{n}.npz" for n in range(10)]
 Rewrite = Callable[..., Path]
@@ -32,7 +32,9 @@ def rewrite(official_vectors: Path, tmp_path: Path) -> Rewrite:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_array_of_a_file_has_a_form(official_vectors: Path, name: str) -> None:
-    keys, names = set(np.load(official_vectors / name).files), stored_names() | {"config"}
+    parts = {key: ("row", "col", "val", "shape") if form.startswith("sparse") else ("",) for key, form in FORMS.items()}
+    names = {f"{key}.{part}".rstrip(".") for key, own in parts.items() for part in own} | {"config"}
+    keys = set(np.load(official_vectors / name).files)
     assert keys <= names
     assert names - keys <= {"fine_init.positions"}
 
@@ -76,19 +78,23 @@ def _swap(array: Any, index: Any, value: Any) -> Any:
         ("fine.next_fine_assignment.col", lambda a: None, "fine.next_fine_assignment.col: missing"),
         ("fine_init.positions", lambda a: None, "fine_init.positions: missing"),
         ("surprise", lambda a: np.zeros(3), "surprise: unknown"),
-        ("coarse.ego", lambda a: a[:, 1:], r"coarse.ego: must have shape \(N, D\) with N = 71, D = 15, got \(71, 14\)"),
-        ("coarse.ego", lambda a: a[None], r"coarse.ego: must have shape .* got \(1, 71, 15\)"),
-        ("coarse.loss", lambda a: a[None], r"coarse.loss: must have shape \(\) .* got \(1,\)"),
-        ("eval.ndcg", lambda a: a[:-1], r"eval.ndcg: must have shape \(K\) with K = 4, got \(3,\)"),
-        ("interactions.item", lambda a: a[1:], r"interactions.item: must have shape \(P\)"),
+        ("coarse.ego.val", lambda a: np.zeros(3), "coarse.ego.val: unknown"),
+        ("coarse.ego", lambda a: a[:, 1:], r"coarse.ego \(N, D\) must have shape \(71, 15\), got \(71, 14\)"),
+        ("coarse.ego", lambda a: a[None], r"coarse.ego \(N, D\) must have shape \(71, 15\), got \(1, 71, 15\)"),
+        ("coarse.loss", lambda a: a[None], r"coarse.loss \(\) must have shape \(\), got \(1,\)"),
+        ("eval.ndcg", lambda a: a[:-1], r"eval.ndcg \(K\) must have shape \(4,\), got \(3,\)"),
+        ("eval.scores", lambda a: a.T, r"eval.scores \(U, I\) must have shape \(38, 33\), got \(33, 38\)"),
+        ("triples", lambda a: a[:, 1:], r"triples \(B, 3\) must have shape \(24, 3\), got \(24, 2\)"),
+        ("triples", lambda a: a[0], r"triples \(B, 3\) must have shape \(-1, 3\), got \(3,\)"),
+        ("interactions.item", lambda a: a[1:], r"interactions.item \(P\) must have shape \(\d+,\), got"),
         ("coarse.ego", lambda a: a.astype(np.float32), "coarse.ego: must be of kind float, got float32"),
-        ("coarse.ego", lambda a: _swap(a, (3, 4), np.nan), "coarse.ego: must be finite, got nan"),
+        ("coarse.ego", lambda a: _swap(a, (3, 4), np.nan), r"coarse.ego must be finite, got nan at \(3, 4\)"),
         ("triples", lambda a: a * 1.0, "triples: must be of kind int, got float64"),
         ("norm_adjacency.row", lambda a: a * 1.01, "norm_adjacency.row: must be of kind int, got float64"),
-        ("norm_adjacency.row", lambda a: _swap(a, 5, 71), r"norm_adjacency.row: must be in \[0, 71\), got 71"),
-        ("norm_adjacency.col", lambda a: _swap(a, 5, -1), r"norm_adjacency.col: must be in \[0, 71\), got -1"),
+        ("norm_adjacency.row", lambda a: _swap(a, 5, 71), r"norm_adjacency.row must be in \[0, 71\), got 0 to 71"),
+        ("norm_adjacency.col", lambda a: _swap(a, 5, -1), r"norm_adjacency.col must be in \[0, 71\), got -1 to"),
         ("norm_adjacency.col", lambda a: _swap(a, 1, a[0]), "norm_adjacency: 1 entries are stored twice"),
-        ("norm_adjacency.val", lambda a: a[1:], r"norm_adjacency.val: must have shape \(E\) with E = \d+, got"),
+        ("norm_adjacency.val", lambda a: a[1:], r"norm_adjacency.val \(E\) must have shape \(\d+,\), got"),
         ("norm_adjacency.shape", lambda a: a + 1, r"norm_adjacency.shape: must be \[71, 71\], got \[72, 72\]"),
         ("coarse.fine_out", lambda a: _swap(a, (1, 2), 1e-9), "coarse.fine_out: must hold zeros"),
         ("fine_init.coarse_meta", lambda a: -a, "coarse.traj.coarse_meta, fine_init.coarse_meta: must hold the same"),
@@ -99,7 +105,7 @@ def _swap(array: Any, index: Any, value: Any) -> Any:
         ("config", lambda a: str(a).replace("gate", "door"), "config: no value for 'gate'"),
         ("config", lambda a: str(a).replace('"dim": 15', '"dim": 0'), r"config: dim must be in \[1, inf\], got 0"),
         ("config", lambda a: str(a).replace('"n_users": 38', '"n_users": 38.5'), "config: 'float' object"),
-        ("config", lambda a: json.dumps(json.loads(str(a)) | {"n_users": 37}), "eval.scores: must have shape"),
+        ("config", lambda a: json.dumps(json.loads(str(a)) | {"n_users": 37}), "eval.scores .* must have shape"),
     ],
 )
 def test_a_file_that_is_not_as_it_should_be_is_refused_by_name(
