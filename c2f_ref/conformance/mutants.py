@@ -13,7 +13,6 @@ whatever calls the changed function calls it as it is now.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import inspect
 import re
 import sys
@@ -28,6 +27,7 @@ from .runner import check
 
 _PACKAGE = "c2f_ref_mutant"
 _EDIT = re.compile(r"((?:^-.*\n)+)((?:^\+.*\n)*)", re.MULTILINE)
+_SIGN = re.compile("^[-+]", re.MULTILINE)
 
 
 class MutantError(ValueError):
@@ -60,8 +60,8 @@ def _read_mutant(paragraph: str) -> Mutant:
     diff = "".join(f"{line}\n" for line in lines)
     if not colon or not diff or _EDIT.sub("", diff):
         raise MutantError(f"expected 'operation: mistake', perhaps '@@ function', then lines with '-' and '+', got:\n{paragraph}")
-    edits = (tuple(re.sub("^[-+]", "", run, flags=re.MULTILINE) for run in edit) for edit in _EDIT.findall(diff))
-    return Mutant(operation, mistake, function, tuple((was, becomes) for was, becomes in edits))
+    edits = tuple((_SIGN.sub("", was), _SIGN.sub("", becomes)) for was, becomes in _EDIT.findall(diff))
+    return Mutant(operation, mistake, function, edits)
 
 
 def module_of(mutant: Mutant) -> ModuleType:
@@ -82,17 +82,14 @@ def module_of(mutant: Mutant) -> ModuleType:
 
 def _specification_with(page: ModuleType, source: str) -> ModuleType:
     """A second `c2f_ref.spec`, in which `page` has this source; both share `notation`, and so settings and errors."""
-    found = importlib.util.spec_from_file_location(_PACKAGE, spec.__file__, submodule_search_locations=list(spec.__path__))
-    assert found is not None
-    assert found.loader is not None
-    package = importlib.util.module_from_spec(found)
-    changed = ModuleType(page.__name__.replace(spec.__name__, _PACKAGE))
-    changed.__package__ = _PACKAGE
+    package, changed = ModuleType(_PACKAGE), ModuleType(page.__name__.replace(spec.__name__, _PACKAGE))
+    package.__package__ = changed.__package__ = _PACKAGE
+    package.__path__ = list(spec.__path__)
     # Imports of one page by another find what is registered here, and load the rest as it stands.
     sys.modules.update({_PACKAGE: package, f"{_PACKAGE}.notation": spec.notation, changed.__name__: changed})
     try:
         exec(compile(source, changed.__name__, "exec"), changed.__dict__)
-        found.loader.exec_module(package)
+        exec(compile(inspect.getsource(spec), _PACKAGE, "exec"), package.__dict__)
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
             del sys.modules[name]
