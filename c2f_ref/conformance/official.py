@@ -24,7 +24,7 @@ from ..spec.notation import BoolArray
 from .cases import Case
 from .comparators import RELATIVE
 from .report import Report
-from .runner import FILE_PREFIX, answers_of, result_of
+from .runner import answers_of, result_of
 from .vectors import STAGES, VectorError, Vectors, read_vectors
 
 
@@ -46,7 +46,7 @@ def run(module: ModuleType, folder: str | PathLike[str]) -> Report:
             raise VectorError(f"{path}: {error}") from error
     answer = answers_of(module)
     results = (result_of(answer, operation, asked) for operation, asked in by_operation.items())
-    return Report(module.__name__.removeprefix(FILE_PREFIX), f"{len(paths)} files of known answers", tuple(results))
+    return Report(module.__name__, f"{len(paths)} files of known answers", tuple(results))
 
 
 def recorded_cases(v: Vectors) -> Iterator[Case]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 from xml.etree import ElementTree
 
@@ -39,11 +39,11 @@ class Result:
 
     operation: str
     """Name of the function."""
-    n_checks: int = 0
-    """Cases, or arrays, that were compared."""
-    worst: float = 0.0
+    n_checks: int
+    """Cases that were asked; 0 for a function that there is not."""
+    worst: float
     """Largest error, as a share of what is allowed."""
-    failure: Failure | None = None
+    failure: Failure | None
     """The first."""
 
     @property
@@ -51,11 +51,7 @@ class Result:
         """'pass', 'fail', or 'missing' for a function that there is not."""
         if self.failure is None:
             return "pass"
-        return "missing" if self.failure.reason.startswith(MISSING) else "fail"
-
-    def with_check(self, worst: float, failure: Failure | None, n_checks: int = 1) -> Result:
-        """The result after another check."""
-        return replace(self, n_checks=self.n_checks + n_checks, worst=max(self.worst, worst), failure=self.failure or failure)
+        return "fail" if self.n_checks else "missing"
 
 
 @dataclass(frozen=True)
@@ -75,14 +71,21 @@ class Report:
         return bool(self.results) and all(result.failure is None for result in self.results)
 
     def lines(self) -> Iterator[str]:
-        """One line for each operation, and a last one that sums up."""
+        """One line for each operation that there is, one for all that are missing, and a last one that sums up."""
+        missing = []
         for result in self.results:
-            checks = f"{result.n_checks:>3} checks, worst {result.worst:>7.1e} of its bound: " if result.n_checks else ""
-            failure = f": {result.failure}" if result.failure else ""
-            yield f"{result.operation:<24} {checks}{result.verdict}{failure}"
-        verdicts = [result.verdict for result in self.results]
-        n_right = f"{verdicts.count('pass')} of {len(verdicts)} operations right"
-        n_missing = f", {verdicts.count('missing')} missing" if "missing" in verdicts else ""
+            if result.verdict == "missing":
+                # It may be there itself, and lack another that it is asked with.
+                is_it = str(result.failure) == f"{MISSING} {result.operation}"
+                missing.append(result.operation if is_it else f"{result.operation} ({result.failure})")
+            else:
+                checks = f"{result.n_checks:>3} checks, worst {result.worst:>7.1e} of its bound"
+                failure = f": {result.failure}" if result.failure else ""
+                yield f"{result.operation:<24} {checks}: {result.verdict}{failure}"
+        if missing:
+            yield f"missing: {', '.join(missing)}"
+        n_right = f"{sum(result.failure is None for result in self.results)} of {len(self.results)} operations right"
+        n_missing = f", {len(missing)} missing" if missing else ""
         yield f"{self.module}: {n_right}{n_missing}, {self.source}: {'pass' if self.passed else 'fail'}"
 
     def as_dict(self) -> dict[str, Any]:

@@ -23,8 +23,6 @@ from .report import MISSING, Failure, Report, Result
 
 TIME_LIMIT = 60.0
 """Seconds that a case may take: the specification needs less than 0.1, a compiler at its first call may need ten."""
-FILE_PREFIX = "c2f_ref_conformance_"
-"""Before the name of a module that is loaded from a file: numpy.py does no harm."""
 Answer = Callable[[Case], Sequence[Any]]
 
 
@@ -74,7 +72,7 @@ def check(
     Errors: UnknownOperationError for a name or pattern that fits no operation.
     """
     name = getattr(module, "__name__", type(module).__name__)
-    return run_cases(name.removeprefix(FILE_PREFIX), answers_of(module, time_limit, exits_when_stuck), only, skip, dtype)
+    return run_cases(name, answers_of(module, time_limit, exits_when_stuck), only, skip, dtype)
 
 
 def run_cases(name: str, answer: Answer, only: Iterable[str] | None, skip: Iterable[str] | None, dtype: str | None) -> Report:
@@ -86,21 +84,20 @@ def run_cases(name: str, answer: Answer, only: Iterable[str] | None, skip: Itera
 
 def result_of(answer: Answer, operation: str, asked: Iterable[Case]) -> Result:
     """What these cases of the operation say together."""
-    result = Result(operation)
+    outcomes: list[tuple[float, Failure | None]] = []
     for case in asked:
         try:
-            results = answer(case)
+            outcomes.append(judge(case, answer(case)))
         except MissingError as error:
             return Result(operation, 0, np.inf, Failure("", "", f"{MISSING} {error}"))
         except (Exception, SystemExit) as error:  # whatever someone's module raises
             reason = str(error) if isinstance(error, BrokenError) else f"{type(error).__name__}: {error}"
             is_right = case.comparator == "raises" and isinstance(error, ValueError)
-            result = result.with_check(*((0.0, None) if is_right else (np.inf, Failure(case.title, "", reason))))
+            outcomes.append((0.0, None) if is_right else (np.inf, Failure(case.title, "", reason)))
             if isinstance(error, OverdueError):
                 break
-        else:
-            result = result.with_check(*judge(case, results))
-    return result
+    worst = max((share for share, _ in outcomes), default=0.0)
+    return Result(operation, len(outcomes), worst, next((failure for _, failure in outcomes if failure), None))
 
 
 def answers_of(module: ModuleType | Any, time_limit: float = TIME_LIMIT, exits_when_stuck: bool = False) -> Answer:
@@ -174,7 +171,8 @@ def load_module(name: str) -> ModuleType:
 
 
 def _load_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{FILE_PREFIX}{path.stem}", path)
+    # Under a name of its own while it loads: numpy.py does no harm.
+    spec = importlib.util.spec_from_file_location(f"c2f_ref_conformance_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ImportError("not a Python file")
     module = importlib.util.module_from_spec(spec)
@@ -184,4 +182,5 @@ def _load_file(path: Path) -> ModuleType:
     except BaseException:
         del sys.modules[spec.name]
         raise
+    module.__name__ = path.stem
     return module

@@ -163,7 +163,7 @@ def test_an_error_of_another_kind_does_not_refuse_bad_input() -> None:
 def test_a_missing_function_is_a_failure_of_its_own() -> None:
     report = check(module_with(bpr_loss=None), only=["bpr_loss", "ego_penalty"])
     assert only_failure(report) == ("bpr_loss", "missing", "there is no bpr_loss")
-    assert "missing: there is no bpr_loss" in next(iter(report.lines()))
+    assert list(report.lines())[1:] == ["missing: bpr_loss", "mine: 1 of 2 operations right, 1 missing, frozen cases: fail"]
 
 
 def test_what_needs_a_missing_function_is_missing_too() -> None:
@@ -174,6 +174,23 @@ def test_what_needs_a_missing_function_is_missing_too() -> None:
         ("fine_loss_and_grad", "missing"),
     ]
     assert {str(result.failure) for result in report.results if result.failure} == {"there is no prepare_fine"}
+    told = list(report.lines())[1]
+    assert told == "missing: embed_fine (there is no prepare_fine), fine_loss_and_grad (there is no prepare_fine)"
+
+
+def test_a_module_of_two_functions_gets_a_line_for_each_and_one_for_all_that_it_lacks() -> None:
+    report = check(SimpleNamespace(clip=spec.clip, compose=spec.compose))
+    *own, missing, last = report.lines()
+    assert [line.split()[0] for line in own] == ["compose", "clip"]
+    lacking = [name for name in operations() if name not in ("clip", "compose")]
+    told = missing.removeprefix("missing: ").split(", ")
+    assert [name.partition(" (")[0] for name in told] == lacking
+    assert [name for name in told if " (" in name] == [
+        "coarse_steps (there is no prepare_coarse)",
+        "fine_steps (there is no prepare_fine)",
+    ]
+    assert last == f"SimpleNamespace: 2 of {len(operations())} operations right, {len(lacking)} missing, frozen cases: fail"
+    assert len(report.as_dict()["results"]) == len(operations())
 
 
 def test_a_function_that_writes_to_its_input_fails() -> None:
