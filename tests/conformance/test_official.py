@@ -88,6 +88,13 @@ def test_the_specification_gives_the_same_on_a_second_run(few: Path) -> None:
     assert run(spec, few) == run(spec, few)
 
 
+def test_a_case_that_is_asked_twice_gives_the_same(few: Path) -> None:
+    """Also where the official code's generator is given, which goes on with every draw."""
+    (case, *_) = (case for case in recorded_cases(read_vectors(few / "dev_01.npz")) if case.operation == "sparse_pca_scores")
+    once, again = call(spec, case), call(spec, case)
+    assert np.array_equal(once, again)
+
+
 @pytest.mark.parametrize("n", range(10))
 def test_every_output_of_a_file_is_compared_and_no_input_is_taken_for_one(official_vectors: Path, n: int) -> None:
     """But for those that repeat another or hold zeros, and the rows drawn: the reader looks at them."""

@@ -150,6 +150,17 @@ def test_a_file_of_indices_that_are_out_of_range_is_a_bad_file(official_vectors:
         run(spec, tmp_path)
 
 
+def test_an_entry_at_a_fine_node_of_the_coarse_graph_is_a_bad_file(official_vectors: Path, tmp_path: Path) -> None:
+    """Of 71 entities, 10 coarse and 5 fine nodes the last is 85: no implementation has it in this stage, so none is asked."""
+    stored = dict(np.load(official_vectors / "dev_06.npz"))
+    for part, value in (("row", 85), ("col", 3), ("val", 0.5)):
+        key = f"coarse.expanded_graph.{part}"
+        stored[key] = np.append(stored[key], np.array([value], dtype=stored[key].dtype))
+    np.savez(tmp_path / "joined.npz", **stored)
+    with pytest.raises(VectorError, match=r"joined\.npz: coarse\.expanded_graph: must join nothing to fine nodes, got 1 entries"):
+        run(spec, tmp_path)
+
+
 def test_a_hang_is_told(one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(official, "answers_of", lambda module: answers_of(module, time_limit=0.5))
     report = run_with(one, bpr_loss=lambda *_: time.sleep(5))
