@@ -99,7 +99,7 @@ def _answer(words: Sequence[str], case: Case, time_limit: float) -> list[Any]:
         write_inputs(given, case)
         filled = [word.replace("{in}", str(given)).replace("{out}", str(wanted)) for word in words]
         code = _run(filled, stderr, time_limit)
-        complaint = (stderr.read_text(encoding="utf-8", errors="replace").splitlines() or ["it says nothing"])[-1]
+        complaint = (stderr.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it says nothing"])[-1]
         if code == MISSING:
             raise MissingError(case.operation)
         if code == REFUSED:

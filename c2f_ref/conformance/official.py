@@ -24,12 +24,14 @@ from ..spec.notation import BoolArray
 from .cases import Case
 from .comparators import RELATIVE
 from .report import Report
-from .runner import answers_of, result_of
+from .runner import TIME_LIMIT, answers_of, result_of
 from .vectors import STAGES, VectorError, Vectors, read_vectors
 
 
-def run(module: ModuleType, folder: str | PathLike[str]) -> Report:
-    """Hold `module` against every .npz file in `folder`.
+def run(
+    module: ModuleType, folder: str | PathLike[str], *, time_limit: float = TIME_LIMIT, exits_when_stuck: bool = False
+) -> Report:
+    """Hold `module` against every .npz file in `folder`; the options are those of `check`.
 
     Errors: VectorError when there is none, or for the first that cannot be used.
     """
@@ -44,7 +46,7 @@ def run(module: ModuleType, folder: str | PathLike[str]) -> Report:
                 by_operation.setdefault(case.operation, []).append(case)
         except (ValueError, IndexError) as error:  # of the specification, from numbers that no model has
             raise VectorError(f"{path}: {error}") from error
-    answer = answers_of(module)
+    answer = answers_of(module, time_limit, exits_when_stuck)
     results = (result_of(answer, operation, asked) for operation, asked in by_operation.items())
     return Report(module.__name__, f"{len(paths)} files of known answers", tuple(results))
 

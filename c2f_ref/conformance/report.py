@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 from xml.etree import ElementTree
 
+_NOT_IN_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 MISSING = "there is no"
 """How the reason of a failure begins that is a missing name."""
 
@@ -80,7 +82,7 @@ class Report:
                 missing.append(result.operation if is_it else f"{result.operation} ({result.failure})")
             else:
                 checks = f"{result.n_checks:>3} checks, worst {result.worst:>7.1e} of its bound"
-                failure = f": {result.failure}" if result.failure else ""
+                failure = f": {' '.join(str(result.failure).splitlines())}" if result.failure else ""
                 yield f"{result.operation:<24} {checks}: {result.verdict}{failure}"
         if missing:
             yield f"missing: {', '.join(missing)}"
@@ -101,5 +103,6 @@ class Report:
         for result in self.results:
             test = ElementTree.SubElement(suite, "testcase", classname=self.module, name=result.operation)
             if result.failure is not None:
-                ElementTree.SubElement(test, "failure", type=result.verdict, message=str(result.failure))
+                message = _NOT_IN_XML.sub("?", str(result.failure))
+                ElementTree.SubElement(test, "failure", type=result.verdict, message=message)
         return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)

@@ -100,7 +100,7 @@ def result_of(answer: Answer, operation: str, asked: Iterable[Case]) -> Result:
     return Result(operation, len(outcomes), worst, next((failure for _, failure in outcomes if failure), None))
 
 
-def answers_of(module: ModuleType | Any, time_limit: float = TIME_LIMIT, exits_when_stuck: bool = False) -> Answer:
+def answers_of(module: ModuleType | Any, time_limit: float, exits_when_stuck: bool) -> Answer:
     """Who answers for a module; the options are those of `check`."""
 
     def answer(case: Case) -> Sequence[Any]:

@@ -78,6 +78,7 @@ def test_an_operation_that_it_does_not_know_is_missing(tmp_path: Path) -> None:
         ("(wanted / 'result.npy').write_bytes(b''); sys.exit(0)", "result: cannot be read: EOFError"),
         ("np.save(wanted / 'result.npy', np.array([{}])); sys.exit(0)", "result: cannot be read: ValueError"),
         ("raise RuntimeError('out of paper')", "the command ends with exit code 1: RuntimeError: out of paper"),
+        ("sys.exit('out of paper\\n\\n')", "the command ends with exit code 1: out of paper$"),
         ("sys.exit(3)", "the command refuses its input: it says nothing"),
         ("import os; os.abort()", "the command ends with exit code -6: it says nothing"),
     ],

@@ -272,3 +272,17 @@ def test_a_report_is_words_json_and_junit() -> None:
     assert failures["bridge"] == []
     assert failures["clip"] == ["there is no clip"]
     assert failures["compose"][0].startswith("eighths, float64: result[")  # type: ignore[union-attr]
+
+
+def test_whatever_an_exception_says_takes_one_line_and_can_be_read_as_xml() -> None:
+    """Colours of a terminal, a character that UTF-8 does not have, and lines."""
+
+    def clip(*_: Any) -> Any:
+        raise RuntimeError("\x1b[31mout of\npaper\x1b[0m \udc80 \N{PILE OF POO}")
+
+    report = check(module_with(clip=clip), only=["clip"])
+    first, _ = report.lines()
+    assert "out of paper" in first
+    assert "\n" not in first
+    (failure,) = ElementTree.fromstring(report.as_junit().encode()).iter("failure")
+    assert str(failure.get("message")).endswith("RuntimeError: ?[31mout of\npaper?[0m ? \N{PILE OF POO}")
