@@ -157,8 +157,8 @@ def test_ids_are_looked_up_by_what_they_are_not_by_their_place() -> None:
 def test_a_tenth_of_each_users_pairs_is_drawn_rounded_up_and_never_all(sizes: list[int], rng: np.random.Generator) -> None:
     n_users, n_items = sizes[:2]
     pairs = Interactions.from_indices(*draw_pairs(n_users, n_items, rng), n_users, n_items)
-    chosen = drawn_for_validation(pairs, rng=rng)
-    have, drawn = Counter(pairs.users.tolist()), Counter(pairs.users[chosen].tolist())
+    valid = drawn_for_validation(pairs, int(rng.integers(2**32))).valid
+    have, drawn = Counter(pairs.users.tolist()), Counter(valid.users.tolist())
     for user, n in have.items():
         tenth = next(whole for whole in range(n + 1) if 10 * whole >= n)
         assert drawn[user] == (tenth if tenth < n else n - 1)
@@ -167,9 +167,10 @@ def test_a_tenth_of_each_users_pairs_is_drawn_rounded_up_and_never_all(sizes: li
 def test_each_of_a_users_pairs_is_drawn_equally_often() -> None:
     """User 0 has 1 pair, user 1 has 4 of which 1 is drawn: each 500 times in 2000, plus or minus 5 standard deviations of 19."""
     pairs = Interactions.from_indices([0, 1, 1, 1, 1], [3, 0, 2, 4, 5], 2, 6)
-    counts = sum(drawn_for_validation(pairs, rng=np.random.default_rng(seed)).astype(int) for seed in range(2000))
-    assert counts[0] == 0
-    np.testing.assert_allclose(counts[1:], 500, atol=97)
+    drawn = [drawn_for_validation(pairs, seed).valid.pair_keys for seed in range(2000)]
+    counts = Counter(np.concatenate(drawn).tolist())
+    assert set(counts) == {6, 8, 10, 11}  # user * 6 + item
+    np.testing.assert_allclose(list(counts.values()), 500, atol=97)
 
 
 @pytest.mark.parametrize("target", [None, np.arange(3), ["x", "y", "x"]], ids=["none", "numbers", "text"])

@@ -37,9 +37,14 @@ def require_same_length(name: str, values: Sized, n_pairs: int) -> None:
         raise DataError(f"{name} must hold a value for each of the {n_pairs} pairs, got {len(values)}")
 
 
+def is_whole(value: Any, least: int) -> bool:
+    """Whether `value` is an integer, of Python or of NumPy, of at least `least`; True and False are none."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= least)
+
+
 def as_count(name: str, value: Any) -> int:
     """Return `value` as an int in [0, LARGEST_COUNT], or raise DataError."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value <= LARGEST_COUNT:
+    if not is_whole(value, 0) or value > LARGEST_COUNT:
         raise DataError(f"{name} must be an integer in [0, {LARGEST_COUNT}], got {value!r}")
     return int(value)
 
@@ -55,8 +60,10 @@ def as_positions(name: str, values: npt.ArrayLike, size: int) -> IntArray:
     return array.astype(np.int64, copy=False)
 
 
-def as_numbers(name: str, values: npt.ArrayLike, n_pairs: int) -> Float64Array:
-    """Return `values` (P,) as finite float64, or raise DataError that names the first that is not."""
+def as_numbers(name: str, values: npt.ArrayLike | None, n_pairs: int) -> Float64Array | None:
+    """Return `values` (P,) as finite float64, or raise DataError that names the first that is not. None stays None."""
+    if values is None:
+        return None
     array = np.asarray(values)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iuf"):
         raise DataError(f"{name} must be one row of numbers, got {array.dtype} of shape {array.shape}")
@@ -94,8 +101,10 @@ def _id_array(listed: list[Any]) -> npt.NDArray[Any]:
     return np.array(listed, dtype=np.str_ if listed and isinstance(listed[0], str) else np.int64)
 
 
-def as_ids(name: str, values: Iterable[Any], size: int) -> npt.NDArray[Any]:
-    """Return `size` unique raw ids as an array of strings or of int64, or raise DataError."""
+def as_ids(name: str, values: Iterable[Any] | None, size: int) -> npt.NDArray[Any]:
+    """Return `size` unique raw ids as an array of strings or of int64, or raise DataError; None gives the positions."""
+    if values is None:
+        return np.arange(size, dtype=np.int64)
     listed = raw_list(name, values)
     if len(listed) != size:
         raise DataError(f"{name} ids must be {size}, one for each position, got {len(listed)}")
@@ -111,8 +120,6 @@ def factorise(listed: list[Any]) -> tuple[npt.NDArray[Any], IntArray]:
     return _id_array(unique), np.array([position[raw] for raw in listed], dtype=np.int64)
 
 
-def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return a read-only copy."""
-    frozen = array.copy()
-    frozen.flags.writeable = False
-    return frozen
+def place_of(ids: npt.NDArray[Any]) -> dict[str, int]:
+    """Map each raw id, as text, to its position: 7 and "7" are the same id."""
+    return {str(raw): place for place, raw in enumerate(ids.tolist())}

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -32,6 +32,8 @@ Row: TypeAlias = tuple[int, list[str]]
 """Line number, from 1, and fields."""
 
 FORMATS = ("lightgcn", "csv", "movielens", "movielens-1m", "recbole")
+SEPARATORS = {"movielens": "\t", "movielens-1m": "::", "recbole": "\t"}
+"""What stands between the fields of the formats that quote none."""
 GUESSES = {".txt": "lightgcn", ".csv": "csv", ".tsv": "csv", ".data": "movielens", ".dat": "movielens-1m", ".inter": "recbole"}
 """Format by file extension, as these data sets are published."""
 ROLES = {
@@ -47,6 +49,7 @@ POSITION_DIGITS = 8
 _POSITION = re.compile(rf"[0-9]{{1,{POSITION_DIGITS}}}")
 _POSITION_LINE = re.compile(r"[0-9 \t]*")
 _CANONICAL_INT = re.compile(r"0|-?[1-9][0-9]{0,18}")
+_RECBOLE_FIELD = re.compile(r"([^:]+):(token|token_seq|float|float_seq)")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -74,31 +77,27 @@ def read_interactions(
     if path.is_dir():
         raise DataError("expected a file of pairs, got a folder; read_split takes one with train.txt and test.txt", path=path)
     kind = GUESSES.get(path.suffix.lower()) if format is None else format
-    if kind not in FORMATS:
-        if format is not None:
-            raise DataError(f"expected as format one of {', '.join(FORMATS)}, got {format!r}", path=path)
+    if kind is None:
         raise DataError(f"expected a name that ends in {', '.join(GUESSES)}; from Python, format= names the format", path=path)
+    if kind not in FORMATS:
+        raise DataError(f"expected as format one of {', '.join(FORMATS)}, got {format!r}", path=path)
     wanted = {"user": user_column, "item": item_column, "rating": rating_column, "timestamp": timestamp_column}
-    if kind in ("csv", "recbole"):
-        rows = _delimited_rows(path, is_recbole=kind == "recbole")
-        line, header = next(rows, (1, []))
-        names = [name.strip() for name in header]
-        if kind == "recbole":
-            for token in header:
-                if not re.fullmatch(r"[^:]+:(token|token_seq|float|float_seq)", token.strip()):
-                    raise DataError("expected a header field name:type with a type of RecBole", path=path, line=line, token=token)
-            names = [name.split(":")[0].strip() for name in names]
-        return _read_table(path, rows, len(names), _find_columns(path, line, names, wanted), least_rating)
     asked = [role for role, name in wanted.items() if name is not None]
-    if asked:
+    if asked and kind not in ("csv", "recbole"):
         raise DataError(f"format {kind!r} has no header, so no {asked[0]}_column", path=path)
     if kind == "lightgcn":
         if least_rating is not None:
             raise DataError("format 'lightgcn' has no ratings, so no least_rating", path=path)
         return Interactions.from_indices(*_read_positions(path))
-    separator = "\t" if kind == "movielens" else "::"
-    rows = ((number, line.split(separator)) for number, line in enumerate(_lines(path), 1) if line)
-    return _read_table(path, rows, 4, {"user": 0, "item": 1, "rating": 2, "timestamp": 3}, least_rating)
+    rows = _quoted_rows(path) if kind == "csv" else _plain_rows(path, SEPARATORS[kind])
+    line, header = next(rows, (1, [])) if kind in ("csv", "recbole") else (0, list(ROLES))
+    names = [name.strip() for name in header]
+    if kind == "recbole":
+        for token in names:
+            if not _RECBOLE_FIELD.fullmatch(token):
+                raise DataError("expected a header field name:type with a type of RecBole", path=path, line=line, token=token)
+        names = [name.split(":")[0].strip() for name in names]
+    return _read_table(path, rows, len(names), _find_columns(path, line, names, wanted), least_rating)
 
 
 def read_folder(path: str | PathLike[str]) -> tuple[Interactions, Interactions]:
@@ -149,15 +148,18 @@ def _read_positions(path: Path) -> tuple[IntArray, IntArray, int, int]:
     return pair_users, np.frombuffer(items, dtype=np.int64), max(users, default=-1) + 1, max(items, default=-1) + 1
 
 
-def _delimited_rows(path: Path, *, is_recbole: bool) -> Iterator[Row]:
+def _plain_rows(path: Path, separator: str) -> Iterator[Row]:
+    """Yield the lines that are not blank."""
+    return ((number, line.split(separator)) for number, line in enumerate(_lines(path), 1) if line)
+
+
+def _quoted_rows(path: Path) -> Iterator[Row]:
     """Yield the records that are not blank, each with the line it begins on (a quoted field may hold line ends)."""
     lines = _lines(path)
-    header = next((line for line in lines if line), "")
+    header = next(filter(None, lines), "")
     is_tabbed = {".tsv": True, ".csv": False}.get(path.suffix.lower(), header.count("\t") > header.count(","))
-    delimiter = "\t" if is_recbole or is_tabbed else ","
-    quoting: Any = csv.QUOTE_NONE if is_recbole else csv.QUOTE_MINIMAL
     ended = (line + "\n" for line in lines)
-    reader = csv.reader(ended, delimiter=delimiter, quoting=quoting, strict=True, skipinitialspace=True)
+    reader = csv.reader(ended, delimiter="\t" if is_tabbed else ",", strict=True, skipinitialspace=True)
     number = 1
     try:
         for fields in reader:
@@ -172,18 +174,20 @@ def _find_columns(path: Path, line: int, names: list[str], wanted: dict[str, str
     """Return the field number of each role; rating and timestamp may be missing unless they were asked for."""
     columns = {}
     for role, name in wanted.items():
-        usual = [p for p, given in enumerate(names) if given.replace("_", "").lower() in ROLES[role]]
-        found = usual if name is None else [p for p, given in enumerate(names) if given == name]
+        found = usual_places(names, role) if name is None else [p for p, given in enumerate(names) if given == name]
         if len(found) > 1 or (not found and (name is not None or role in ("user", "item"))):
-            expected = f"exactly one {role} column" + (
-                f" named {name!r}" if name else f" of a usual name; from Python, {role}_column= tells"
-            )
-            raise DataError(f"expected {expected}", path=path, line=line, token=", ".join(names))
+            told = f"named {name!r}" if name else f"of a usual name; from Python, {role}_column= tells"
+            raise DataError(f"expected exactly one {role} column {told}", path=path, line=line, token=", ".join(names))
         if found:
             columns[role] = found[0]
     if columns["user"] == columns["item"]:
         raise DataError("expected users and items in two columns, got one", path=path, line=line, token=names[columns["user"]])
     return columns
+
+
+def usual_places(names: list[str], role: str) -> list[int]:
+    """Return which of these column names stand for `role` unasked."""
+    return [place for place, name in enumerate(names) if name.replace("_", "").lower() in ROLES[role]]
 
 
 def _read_table(path: Path, rows: Iterator[Row], width: int, columns: dict[str, int], least_rating: float | None) -> Interactions:

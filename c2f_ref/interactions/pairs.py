@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -27,8 +27,8 @@ from c2f_ref.interactions.fields import (
     as_numbers,
     as_positions,
     factorise,
+    place_of,
     raw_list,
-    read_only,
     require_same_length,
 )
 
@@ -39,8 +39,9 @@ class Interactions:
 
     Shapes: users, items (P,) int64, ascending by (user, item), no pair twice; user_ids (n_users,), item_ids (n_items,), each
     int64 or str and unique; timestamps (P,) float64 or None. All arrays are read-only and shared with no caller.
-    Edge: no users, no items or no pairs is legal; a user or an item may have no pair.
-    Errors: DataError where a field is not as above. Make one with `from_pairs`, `from_indices` or `from_csr`, which sort.
+    Edge: pairs may be given in any order, and a repeated one counts once, at its earliest timestamp. No users, no items or no
+    pairs is legal; a user or an item may have no pair.
+    Errors: DataError where a field is not as above. `from_pairs`, `from_indices` and `from_csr` take other forms of them.
     """
 
     users: IntArray = field(repr=False)
@@ -54,21 +55,25 @@ class Interactions:
     """Given pairs dropped as repeats: of one another or, in the held-out part of a folder, of a training pair."""
 
     def __post_init__(self) -> None:
+        n_users, n_items = as_count("n_users", self.n_users), as_count("n_items", self.n_items)
+        users, items = as_positions("users", self.users, n_users), as_positions("items", self.items, n_items)
+        require_same_length("items", items, len(users))
+        times = as_numbers("timestamps", self.timestamps, len(users))
+        kept = _earliest_of_each(users * n_items + items, times)
         checked = {
-            "n_users": as_count("n_users", self.n_users),
-            "n_items": as_count("n_items", self.n_items),
-            "users": read_only(as_positions("users", self.users, self.n_users)),
-            "items": read_only(as_positions("items", self.items, self.n_items)),
-            "user_ids": read_only(as_ids("user", self.user_ids, self.n_users)),
-            "item_ids": read_only(as_ids("item", self.item_ids, self.n_items)),
+            "users": users[kept],
+            "items": items[kept],
+            "n_users": n_users,
+            "n_items": n_items,
+            "user_ids": as_ids("user", self.user_ids, n_users),
+            "item_ids": as_ids("item", self.item_ids, n_items),
+            "timestamps": None if times is None else times[kept],
+            "n_duplicates": self.n_duplicates + len(users) - len(kept),
         }
-        require_same_length("items", self.items, len(self.users))
-        if self.timestamps is not None:
-            checked["timestamps"] = read_only(as_numbers("timestamps", self.timestamps, len(self.users)))
         for name, value in checked.items():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
             object.__setattr__(self, name, value)
-        if (np.diff(self.pair_keys) <= 0).any():
-            raise DataError("pairs must be ascending by (user, item) and unique; from_indices sorts and drops repeats")
 
     @classmethod
     def from_pairs(
@@ -89,8 +94,8 @@ class Interactions:
         """
         user_list, item_list = raw_list("user", users), raw_list("item", items)
         require_same_length("items", item_list, len(user_list))
-        times = None if timestamps is None else as_numbers("timestamps", timestamps, len(user_list))
-        scores = None if ratings is None else as_numbers("ratings", ratings, len(user_list))
+        times = as_numbers("timestamps", timestamps, len(user_list))
+        scores = as_numbers("ratings", ratings, len(user_list))
         if least_rating is not None:
             if scores is None:
                 raise DataError("least_rating needs ratings, got none")
@@ -101,9 +106,7 @@ class Interactions:
             times = None if times is None else times[kept]
         user_ids, user_positions = factorise(user_list)
         item_ids, item_positions = factorise(item_list)
-        return cls.from_indices(
-            user_positions, item_positions, len(user_ids), len(item_ids), user_ids=user_ids, item_ids=item_ids, timestamps=times
-        )
+        return cls(user_positions, item_positions, len(user_ids), len(item_ids), user_ids, item_ids, times)
 
     @classmethod
     def from_indices(
@@ -123,24 +126,7 @@ class Interactions:
         Edge: without ids the positions are the ids.
         Errors: DataError for anything out of range, unequal lengths, repeated ids, timestamps that are not finite.
         """
-        n_users, n_items = as_count("n_users", n_users), as_count("n_items", n_items)
-        rows, columns = as_positions("users", users, n_users), as_positions("items", items, n_items)
-        require_same_length("items", columns, len(rows))
-        times = None if timestamps is None else as_numbers("timestamps", timestamps, len(rows))
-        order = np.lexsort((columns, rows) if times is None else (times, columns, rows))
-        rows, columns = rows[order], columns[order]
-        first = np.ones(len(order), dtype=bool)
-        first[1:] = (np.diff(rows) != 0) | (np.diff(columns) != 0)
-        return cls(
-            users=rows[first],
-            items=columns[first],
-            n_users=n_users,
-            n_items=n_items,
-            user_ids=np.arange(n_users) if user_ids is None else as_ids("user", user_ids, n_users),
-            item_ids=np.arange(n_items) if item_ids is None else as_ids("item", item_ids, n_items),
-            timestamps=None if times is None else times[order][first],
-            n_duplicates=len(order) - int(first.sum()),
-        )
+        return cls(users, items, n_users, n_items, user_ids, item_ids, timestamps)  # type: ignore[arg-type]  # made arrays there
 
     @classmethod
     def from_csr(
@@ -194,7 +180,7 @@ class Interactions:
     def user_index(self, raw: Any) -> Any:
         """The position of a raw user id, an int, or of several: (K,) -> (K,) int64. 7 and "7" are the same id.
 
-        Errors: DataError that names the first unknown id.
+        Errors: DataError that names the first unknown id, and says how many more there are.
         """
         return self._look_up("user", raw)
 
@@ -208,18 +194,26 @@ class Interactions:
         if chosen.dtype != np.bool_ or chosen.shape != (self.n_pairs,):
             raise DataError(f"mask must be bool of shape ({self.n_pairs},), got {chosen.dtype} of shape {chosen.shape}")
         times = None if self.timestamps is None else self.timestamps[chosen]
-        return Interactions(
-            self.users[chosen], self.items[chosen], self.n_users, self.n_items, self.user_ids, self.item_ids, timestamps=times
-        )
+        return replace(self, users=self.users[chosen], items=self.items[chosen], timestamps=times, n_duplicates=0)
 
     @cached_property
-    def _positions(self) -> dict[str, dict[str, int]]:
-        ids = {"user": self.user_ids, "item": self.item_ids}
-        return {name: {str(raw): position for position, raw in enumerate(ids[name].tolist())} for name in ids}
+    def _places(self) -> dict[str, dict[str, int]]:
+        return {"user": place_of(self.user_ids), "item": place_of(self.item_ids)}
 
     def _look_up(self, name: str, raw: Any) -> Any:
-        if np.ndim(raw) > 0:
-            return np.array([self._look_up(name, one) for one in raw], dtype=np.int64)
-        if str(raw) not in self._positions[name]:
-            raise DataError(f"unknown {name} id {raw!r}")
-        return self._positions[name][str(raw)]
+        places, wanted = self._places[name], raw if np.ndim(raw) > 0 else [raw]
+        unknown = {str(one): one for one in wanted if str(one) not in places}
+        if unknown:
+            more = f", and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+            raise DataError(f"unknown {name} id {next(iter(unknown.values()))!r}{more}")
+        found = np.array([places[str(one)] for one in wanted], dtype=np.int64)
+        return found if np.ndim(raw) > 0 else int(found[0])
+
+
+def _earliest_of_each(keys: IntArray, times: Float64Array | None) -> IntArray:
+    """Where each pair stands at its earliest time, ascending by key. Shapes: keys, times (P,) -> (distinct pairs,)."""
+    if (np.diff(keys) > 0).all():
+        return np.arange(len(keys))
+    by_time = np.arange(len(keys)) if times is None else np.argsort(times, kind="stable")
+    _, first = np.unique(keys[by_time], return_index=True)
+    return by_time[first]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from c2f_ref.interactions.fields import DataError
+from c2f_ref.interactions.fields import DataError, is_whole
 from c2f_ref.interactions.pairs import Interactions
 
 
@@ -40,8 +40,8 @@ def planted(
         "pairs_per_user": pairs_per_user,
     }
     for name, size in sizes.items():
-        if size < 1:
-            raise DataError(f"{name} must be at least 1, got {size}")
+        if not is_whole(size, 1):
+            raise DataError(f"{name} must be an integer of at least 1, got {size!r}")
     if pairs_per_user > n_items:
         raise DataError(f"pairs_per_user must be at most n_items = {n_items}, got {pairs_per_user}")
     if not np.isfinite([group_pull, subgroup_pull, popularity_slope]).all():

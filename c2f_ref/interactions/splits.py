@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from c2f_ref.files import replacing
-from c2f_ref.interactions.fields import BoolArray, DataError, IntArray, as_positions
+from c2f_ref.interactions.fields import DataError, IntArray, as_positions, is_whole
 from c2f_ref.interactions.formats import read_folder, read_interactions
 from c2f_ref.interactions.pairs import Interactions
 
@@ -77,13 +77,9 @@ def split_ratio(interactions: Interactions, *, valid: float = 0.1, test: float =
     Edge: shares are taken as the decimals or simple fractions they were written as: 0.29 of 100 is 29, 1/3 of 3 is 1.
     Errors: DataError unless valid >= 0, test >= 0, valid + test < 1; for a seed that is not an int >= 0.
     """
-    valid_share, test_share = _shares(valid, test)
-    n = np.bincount(interactions.users, minlength=interactions.n_users)
-    n_test, n_valid = _floor_of(test_share, n), _floor_of(valid_share, n)
-    rank = rank_in_user(interactions, _rng(seed).random(interactions.n_pairs))
-    in_test = rank < n_test[interactions.users]
-    in_valid = ~in_test & (rank < (n_test + n_valid)[interactions.users])
-    return _parts(interactions, in_valid, in_test, f"ratio {_ratio(valid_share, test_share)}", seed)
+    rank, n = rank_in_user(interactions, _rng(seed).random(interactions.n_pairs))
+    n_valid, n_test, ratio = _shares_of(n, valid, test)
+    return split_at(interactions, rank, n_test, n_test + n_valid, f"ratio {ratio}", seed)
 
 
 def split_leave_one_out(interactions: Interactions, *, seed: int) -> Split:
@@ -94,9 +90,9 @@ def split_leave_one_out(interactions: Interactions, *, seed: int) -> Split:
     Errors: DataError for a seed that is not an int >= 0.
     """
     drawn = _rng(seed).random(interactions.n_pairs)
-    rank = rank_in_user(interactions, drawn, *([] if interactions.timestamps is None else [-interactions.timestamps]))
-    enough = np.bincount(interactions.users, minlength=interactions.n_users)[interactions.users] >= 3
-    return _parts(interactions, enough & (rank == 1), enough & (rank == 0), "leave-one-out", seed)
+    rank, n = rank_in_user(interactions, drawn, *([] if interactions.timestamps is None else [-interactions.timestamps]))
+    enough = np.where(n >= 3, 1, 0)
+    return split_at(interactions, rank, enough, 2 * enough, "leave-one-out", seed)
 
 
 def split_by_time(interactions: Interactions, *, valid: float = 0.1, test: float = 0.2) -> Split:
@@ -108,15 +104,12 @@ def split_by_time(interactions: Interactions, *, valid: float = 0.1, test: float
     Edge: equal timestamps stay together on the earlier side of a cut, so a part may be smaller than its share, even empty.
     Errors: DataError without timestamps, and for shares as in `split_ratio`.
     """
-    valid_share, test_share = _shares(valid, test)
+    n_valid, n_test, ratio = _shares_of(interactions.n_pairs, valid, test)
     if interactions.timestamps is None:
         raise DataError("a split by time needs timestamps, got none")
-    times = np.sort(interactions.timestamps)
-    n_test, n_valid = _floor_of(test_share, len(times)), _floor_of(valid_share, len(times))
-    in_test, in_held_out = (
-        interactions.timestamps > (times[len(times) - n_held - 1] if len(times) else 0.0) for n_held in (n_test, n_test + n_valid)
-    )
-    return _parts(interactions, in_held_out & ~in_test, in_test, f"time {_ratio(valid_share, test_share)}", None)
+    latest_first = -interactions.timestamps
+    cuts = np.append(np.sort(latest_first), 0.0)  # the last one for no pairs at all
+    return split_at(interactions, latest_first, cuts[n_test], cuts[n_test + n_valid], f"time {ratio}", None)
 
 
 def split_third(train: Interactions, held_out: Interactions, *, seed: int) -> Split:
@@ -126,8 +119,8 @@ def split_third(train: Interactions, held_out: Interactions, *, seed: int) -> Sp
     Errors: DataError where `train` and `held_out` differ in ids or share a pair, and for a seed that is not an int >= 0.
     Source: evaluation protocol of the published numbers.
     """
-    n_valid = -(-np.bincount(held_out.users, minlength=held_out.n_users) // 3)  # at least 1 wherever there is a pair
-    in_valid = rank_in_user(held_out, _rng(seed).random(held_out.n_pairs)) < n_valid[held_out.users]
+    rank, n = rank_in_user(held_out, _rng(seed).random(held_out.n_pairs))
+    in_valid = rank < -(-n // 3)  # at least 1 wherever there is a pair
     valid = replace(held_out.select(in_valid), n_duplicates=held_out.n_duplicates)
     return Split(train, valid, held_out.select(~in_valid), "third", int(seed))
 
@@ -225,38 +218,40 @@ def _read_pairs(archive: zipfile.ZipFile, part: str, train: Interactions) -> Int
     return pairs
 
 
-def _parts(interactions: Interactions, in_valid: BoolArray, in_test: BoolArray, how: str, seed: int | None) -> Split:
-    train, valid, test = (interactions.select(mask) for mask in (~(in_valid | in_test), in_valid, in_test))
-    train = replace(train, n_duplicates=interactions.n_duplicates)
+def split_at(interactions: Interactions, key: npt.NDArray[Any], test_end: Any, valid_end: Any, how: str, seed: int | None) -> Split:
+    """Take the pairs with a key below `test_end` for test, and those from there to below `valid_end` for validation.
+
+    Shapes: key (P,); both ends (P,) or one number.
+    """
+    in_test, in_train = key < test_end, key >= valid_end
+    train = replace(interactions.select(in_train), n_duplicates=interactions.n_duplicates)
+    valid, test = interactions.select(~(in_test | in_train)), interactions.select(in_test)
     return Split(train, valid, test, how, None if seed is None else int(seed))
 
 
-def rank_in_user(interactions: Interactions, *keys: npt.NDArray[np.float64]) -> IntArray:
-    """Rank each pair among its user's, from 0, by ascending keys, the last key first. Shapes: keys (P,) each -> (P,)."""
-    order = np.lexsort((*keys, interactions.users))
-    starts = np.searchsorted(interactions.users, interactions.users)
+def rank_in_user(interactions: Interactions, *keys: npt.NDArray[np.float64]) -> tuple[IntArray, IntArray]:
+    """Rank each pair among its user's, from 0, by ascending keys, the last key first; and how many these are.
+
+    Shapes: keys (P,) each -> (P,), (P,).
+    """
+    users = interactions.users
+    starts, ends = np.searchsorted(users, users), np.searchsorted(users, users, side="right")
     rank = np.empty(interactions.n_pairs, dtype=np.int64)
-    rank[order] = np.arange(interactions.n_pairs) - starts
-    return rank
+    rank[np.lexsort((*keys, users))] = np.arange(interactions.n_pairs) - starts
+    return rank, ends - starts
 
 
-def _shares(valid: float, test: float) -> tuple[Fraction, Fraction]:
+def _shares_of(n: Any, valid: float, test: float) -> tuple[Any, Any, str]:
+    """Floors of both shares of n, which may be an array, and train/valid/test as text."""
     if 0 <= valid < 1 and 0 <= test < 1:  # also keeps NaN out
-        shares = Fraction(valid).limit_denominator(10**6), Fraction(test).limit_denominator(10**6)
-        if sum(shares) < 1:
-            return shares
+        of_valid, of_test = (Fraction(share).limit_denominator(10**6) for share in (valid, test))
+        if of_valid + of_test < 1:
+            ratio = "/".join(f"{float(share):g}" for share in (1 - of_valid - of_test, of_valid, of_test))
+            return of_valid.numerator * n // of_valid.denominator, of_test.numerator * n // of_test.denominator, ratio
     raise DataError(f"valid and test must be >= 0 and leave a share for train, got {valid} and {test}")
 
 
-def _floor_of(share: Fraction, n: Any) -> Any:
-    return share.numerator * n // share.denominator
-
-
-def _ratio(valid: Fraction, test: Fraction) -> str:
-    return "/".join(f"{float(share):g}" for share in (1 - valid - test, valid, test))
-
-
 def _rng(seed: int) -> np.random.Generator:
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+    if not is_whole(seed, 0):
         raise DataError(f"seed must be an int >= 0, got {seed!r}")
     return np.random.default_rng(seed)

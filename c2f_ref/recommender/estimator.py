@@ -18,8 +18,9 @@ from sklearn.utils.validation import check_is_fitted
 from .. import spec
 from ..bundle import Model, load_model, save_model
 from ..interactions import DataError, Interactions, split_given
+from ..interactions.fields import is_whole
 from ..progress import ProgressLine
-from ..spec import Float64Array, IntArray, Settings, SpecError
+from ..spec import Float64Array, IntArray, Settings, SettingsError, SpecError
 from ..threads import one_blas_thread
 from ..training import Callbacks, Evaluation, Recipe, embed_model, evaluate_embeddings, to_model, train
 from . import inputs
@@ -95,6 +96,9 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         recipe, seed = inputs.recipe_named(self.recipe), inputs.seed_of(self.random_state)
         ops = inputs.implementation_named(self.implementation)
         inputs.require_checkpoint(checkpoint, init, self.random_state)
+        start = init._model if isinstance(init, C2FRecommender) else init
+        if not isinstance(start, Model | None):
+            raise SettingsError(f"init must be a model or a fitted estimator, got {init!r}")
         pairs = inputs.interactions_of(X)
         split = inputs.split_for(pairs, X_val, seed)
         progress = ProgressLine() if self.verbose else None
@@ -108,8 +112,8 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
                 callback(evaluation)
 
         callbacks: Callbacks = {**(progress.callbacks() if progress else {}), "on_evaluation": tell}
-        if init is not None:
-            coarse, fine = train_from(inputs.model_of(init), split, settings, recipe, seed=seed, ops=ops, **callbacks)
+        if start is not None:
+            coarse, fine = train_from(start, split, settings, recipe, seed=seed, ops=ops, **callbacks)
         else:
             coarse, fine = train(split, settings, recipe, seed=seed, ops=ops, checkpoint=checkpoint, resume=resume, **callbacks)
         if progress:
@@ -138,10 +142,8 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
 
         Shapes: -> (n,), (n,).
         """
-        own = np.unique(self._positions("items", own_items))
-        left_out = sparse.csr_array(
-            (np.full(own.size, float(bool(exclude_seen))), own, [0, own.size]), shape=(1, self._model.n_items)
-        )
+        left_out = np.zeros((1, self._model.n_items))
+        left_out[0, self._positions("items", own_items)] = bool(exclude_seen)
         ids, scores = self._best_items(self.fold_in(own_items)[None], left_out, n, items)
         return ids[0], scores[0]
 
@@ -249,11 +251,11 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         Edge: an embedding of zeros has cosine 0 with every other.
         """
         users, items = self.embeddings()
-        ids, table = {"users": (self._pairs.user_ids, users), "items": (self._pairs.item_ids, items)}[kind]
+        ids, table = (self.user_ids_, users) if kind == "users" else (self.item_ids_, items)
         positions = self._positions(kind, raw)
         norms = np.linalg.norm(table, axis=1, keepdims=True)
         unit = np.divide(table, norms, out=np.zeros_like(table), where=norms > 0)
-        itself = sparse.csr_array((np.ones(positions.size), (np.arange(positions.size), positions)), (positions.size, len(table)))
+        itself = sparse.eye_array(len(table), format="csr")[positions]
         return _as_asked(raw, *self._ranked(unit[positions], unit, np.zeros(len(table)), ids, itself, n))
 
     def _positions(self, kind: str, raw: Any) -> IntArray:
@@ -263,23 +265,23 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         """
         if np.ndim(raw) > 1:
             raise DataError(f"{kind} must be one raw id or a row of them, got {np.ndim(raw)} dimensions")
-        look_up = {"users": self._pairs.user_index, "items": self._pairs.item_index}[kind]
+        look_up = self._pairs.user_index if kind == "users" else self._pairs.item_index
         return np.atleast_1d(np.asarray(look_up(np.asarray(raw).tolist()), dtype=np.int64))
 
-    def _best_items(self, rows: Float64Array, left_out: sparse.csr_array, n: int, items: Any) -> tuple[Ids, Float64Array]:
+    def _best_items(self, rows: Float64Array, left_out: Any, n: int, items: Any) -> tuple[Ids, Float64Array]:
         """The n best of these items (None: of all) for user embeddings. Shapes: rows (B, D), left_out (B, I) -> (B, n), (B, n)."""
         chosen = np.arange(self._model.n_items) if items is None else np.unique(self._positions("items", items))
         table, bias = (part[self._model.n_users + chosen] for part in (self._entities, self._model.bias))
         return self._ranked(rows, table, bias, self._pairs.item_ids[chosen], left_out[:, chosen], n)
 
     def _ranked(
-        self, rows: Float64Array, table: Float64Array, bias: Float64Array, ids: Ids, left_out: sparse.csr_array, n: int
+        self, rows: Float64Array, table: Float64Array, bias: Float64Array, ids: Ids, left_out: Any, n: int
     ) -> tuple[Ids, Float64Array]:
         """`rank_items` of the contract with these rows as users and this table as items, whose raw ids are `ids`.
 
-        Shapes: rows (B, D), table (K, D), bias and ids (K,), left_out (B, K): stored values that are not 0 -> (B, n), (B, n).
+        Shapes: rows (B, D), table (K, D), bias and ids (K,), left_out (B, K), sparse or dense: where it is not 0 -> (B, n), (B, n).
         """
-        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
+        if not is_whole(n, 0):
             raise SpecError(f"n must be a whole number of at least 0, got {n!r}")
         left_out = sparse.csr_array(left_out)
         left_out.eliminate_zeros()

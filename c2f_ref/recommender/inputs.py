@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import import_module
 from os import PathLike
 from types import ModuleType
@@ -12,16 +12,13 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted
 
-from ..bundle import Model
 from ..container import BundleError
 from ..interactions import DataError, Interactions, Split, split_given
-from ..interactions.fields import BoolArray
-from ..interactions.formats import ROLES
-from ..interactions.splits import rank_in_user
+from ..interactions.fields import is_whole
+from ..interactions.formats import usual_places
+from ..interactions.splits import rank_in_user, split_at
 from ..spec import CONTRACT, SettingsError, SpecError
 from ..training import RECIPES, Recipe, Schedule, default_ops
 
@@ -55,36 +52,16 @@ def interactions_within(known: Interactions, X: Any) -> Interactions:
     """
     pairs, is_matrix = _read(X)
     if is_matrix:
-        if (pairs.n_users, pairs.n_items) != (known.n_users, known.n_items):
-            raise DataError(
-                f"a matrix must have shape {(known.n_users, known.n_items)}, users and items of fit, "
-                f"got {(pairs.n_users, pairs.n_items)}"
-            )
-        users, items = pairs.users, pairs.items
-    else:
-        try:
-            users = known.user_index(pairs.user_ids[pairs.users].tolist())
-            items = known.item_index(pairs.item_ids[pairs.items].tolist())
-        except DataError as error:
-            raise DataError(
-                f"{error}: pairs to choose or judge a model by must be of users and items that fit was given"
-            ) from error
-    return Interactions.from_indices(
-        users, items, known.n_users, known.n_items, user_ids=known.user_ids, item_ids=known.item_ids, timestamps=pairs.timestamps
-    )
-
-
-def drawn_for_validation(pairs: Interactions, *, rng: np.random.Generator) -> BoolArray:
-    """Which pairs are validation when no other are given: a tenth of each user's, rounded up, but never all.
-
-        n_valid = min(ceil(n / 10), n - 1)
-
-    Shapes: -> (P,) bool.
-    Edge: a user with a single pair keeps it for training.
-    """
-    counts = np.bincount(pairs.users, minlength=pairs.n_users)
-    n_valid = np.minimum(-(-counts // ONE_IN), counts - 1)
-    return rank_in_user(pairs, rng.random(pairs.n_pairs)) < n_valid[pairs.users]
+        expected, got = (known.n_users, known.n_items), (pairs.n_users, pairs.n_items)
+        if got != expected:
+            raise DataError(f"a matrix must have shape {expected}, users and items of fit, got {got}")
+        return replace(pairs, user_ids=known.user_ids, item_ids=known.item_ids)
+    try:
+        users = known.user_index(pairs.user_ids[pairs.users].tolist())
+        items = known.item_index(pairs.item_ids[pairs.items].tolist())
+    except DataError as error:
+        raise DataError(f"{error}: pairs to choose or judge a model by must be of users and items that fit was given") from error
+    return replace(known, users=users, items=items, timestamps=pairs.timestamps, n_duplicates=pairs.n_duplicates)
 
 
 def split_for(pairs: Interactions, X_val: Any, seed: int) -> Split:
@@ -96,9 +73,19 @@ def split_for(pairs: Interactions, X_val: Any, seed: int) -> Split:
         raise DataError("X_val must hold pairs, got none; leave it out, and some of X are drawn")
     if X_val is not None and np.ndim(X_val) != 1:
         return split_given(pairs, interactions_within(pairs, X_val), none_of(pairs))
-    # A stream that neither `train` nor `train_from` draws from.
-    in_valid = drawn_for_validation(pairs, rng=np.random.default_rng(seed).spawn(4)[3])
-    return Split(pairs.select(~in_valid), pairs.select(in_valid), none_of(pairs), "a tenth of each user's pairs", seed)
+    return drawn_for_validation(pairs, seed)
+
+
+def drawn_for_validation(pairs: Interactions, seed: int) -> Split:
+    """A tenth of each user's pairs, rounded up, but never all, as validation, and no test pairs.
+
+        n_valid = min(ceil(n / 10), n - 1)
+
+    Edge: a user with a single pair keeps it for training.
+    """
+    rng = np.random.default_rng(seed).spawn(4)[3]  # a stream that neither `train` nor `train_from` draws from
+    rank, n = rank_in_user(pairs, rng.random(pairs.n_pairs))
+    return split_at(pairs, rank, 0, np.minimum(-(-n // ONE_IN), n - 1), "a tenth of each user's pairs", seed)
 
 
 def none_of(pairs: Interactions) -> Interactions:
@@ -142,7 +129,7 @@ def seed_of(random_state: Any) -> int:
         return int(random_state.integers(2**32))
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**32, dtype=np.int64))
-    if isinstance(random_state, bool) or not isinstance(random_state, (int, np.integer)) or random_state < 0:
+    if not is_whole(random_state, 0):
         raise SettingsError(f"random_state must be None, an int >= 0 or a generator of NumPy, got {random_state!r}")
     return int(random_state)
 
@@ -150,7 +137,7 @@ def seed_of(random_state: Any) -> int:
 def cuts_of(k: Any) -> list[int]:
     """Where lists are cut: one whole number from 1, or several. Errors: SpecError for anything else."""
     ks = list(k) if isinstance(k, (list, tuple, range, np.ndarray)) else [k]
-    if not ks or any(isinstance(cut, bool) or not isinstance(cut, (int, np.integer)) or cut < 1 for cut in ks):
+    if not ks or not all(is_whole(cut, 1) for cut in ks):
         raise SpecError(f"k must be one or more whole numbers from 1, got {k!r}")
     return [int(cut) for cut in ks]
 
@@ -163,25 +150,10 @@ def require_checkpoint(checkpoint: Any, init: Any, random_state: Any) -> None:
         raise SettingsError("a checkpoint needs an int as random_state, or nothing could go on from it, got None")
 
 
-def model_of(init: Any) -> Model:
-    """The model that `init` is, or has as a fitted estimator. Errors: NotFittedError before `fit`; SettingsError for the rest."""
-    if isinstance(init, Model):
-        return init
-    if not isinstance(init, BaseEstimator):
-        raise SettingsError(f"init must be a model or a fitted estimator, got {init!r}")
-    check_is_fitted(init, "model_")
-    model: Model = init.model_
-    return model
-
-
 def to_provenance(recipe: str | Recipe, seed: int, validation_ndcg: float) -> dict[str, str]:
     """What `from_provenance` reads: the recipe, by name or field by field, the seed, and the chosen model's figure."""
-    told = {
-        "recipe": asdict(recipe) if isinstance(recipe, Recipe) else recipe,
-        "seed": seed,
-        "validation_ndcg": validation_ndcg,
-    }
-    return {PROVENANCE: json.dumps(told)}
+    kept = asdict(recipe) if isinstance(recipe, Recipe) else recipe
+    return {PROVENANCE: json.dumps({"recipe": kept, "seed": seed, "validation_ndcg": validation_ndcg})}
 
 
 def from_provenance(provenance: Mapping[str, str]) -> tuple[str | Recipe, int | None, float | None]:
@@ -228,8 +200,8 @@ def _read(X: Any) -> tuple[Interactions, bool]:
 
 def _frame_columns(frame: Any) -> tuple[list[Any], list[Any]]:
     names = list(frame.columns)
-    usual = [[name for name in names if str(name).replace("_", "").lower() in ROLES[role]] for role in ("user", "item")]
-    chosen = [found[0] for found in usual if len(found) == 1]
+    usual = [usual_places([str(name) for name in names], role) for role in ("user", "item")]
+    chosen = [names[places[0]] for places in usual if len(places) == 1]
     if len(chosen) != 2:
         chosen = names
     if len(chosen) != 2 or len(set(names)) != len(names):

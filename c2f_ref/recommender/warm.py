@@ -12,6 +12,7 @@ from scipy import sparse
 from .. import spec
 from ..bundle import Model
 from ..interactions import Split
+from ..interactions.fields import place_of
 from ..spec import Float64Array, IntArray, Settings, SettingsError, SpecError
 from ..training import Callbacks, CoarseStage, FineStage, Recipe, StageResult, norm_adjacency_of, run_stage, start_state, train_fine
 
@@ -75,6 +76,6 @@ def _taken_over(
 
 
 def _places(old_ids: npt.NDArray[Any], ids: npt.NDArray[Any]) -> IntArray:
-    """Position of each raw id among the old ones, -1 for a new one; 7 and "7" are the same id."""
-    place = {str(raw): position for position, raw in enumerate(old_ids.tolist())}
+    """Position of each raw id among the old ones, -1 for a new one."""
+    place = place_of(old_ids)
     return np.array([place.get(str(raw), -1) for raw in ids.tolist()], dtype=np.int64)

@@ -145,6 +145,17 @@ def test_an_unknown_id_is_named(raw: Any) -> None:
         made.item_index("zz")
 
 
+def test_several_unknown_ids_are_counted() -> None:
+    """Each id once, however often it is asked for: of 7, 8, "8" and 9 the 8 is one."""
+    made = Interactions.from_pairs([1, 2], [3, 5])
+    with pytest.raises(DataError) as caught:
+        made.item_index([3, 7, 8, "8", 5, 9, 7])
+    assert str(caught.value) == "unknown item id 7, and 2 more"
+    with pytest.raises(DataError) as caught:
+        made.item_index([3, 7, 7])
+    assert str(caught.value) == "unknown item id 7"
+
+
 def test_arrays_are_read_only_and_shared_with_no_caller() -> None:
     users, items, ids, times = np.array([0, 1]), np.array([2, 0]), np.array([5, 6, 7]), np.array([1.0, 2.0])
     made = Interactions.from_indices(users, items, 2, 3, item_ids=ids, timestamps=times)
@@ -250,11 +261,18 @@ def test_positions_out_of_order_are_refused(arguments: Any, keywords: Any, messa
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("pairs", [([1, 0], [0, 0]), ([0, 0], [2, 1]), ([1, 1], [2, 2])])
-def test_pairs_out_of_order_or_twice_cannot_be_put_in_directly(pairs: tuple[list[int], list[int]]) -> None:
+@pytest.mark.parametrize("pairs", [([1, 0], [0, 0]), ([0, 0], [2, 1]), ([1, 1, 0], [2, 2, 1])])
+def test_pairs_put_in_directly_come_out_in_order_and_unique(pairs: tuple[list[int], list[int]]) -> None:
+    """As from `from_indices`, at the earliest time; repeats are counted on top of those that are known already."""
     users, items = map(np.array, pairs)
-    with pytest.raises(DataError, match="ascending"):
-        Interactions(users, items, 2, 3, np.arange(2), np.arange(3))
+    times = np.arange(len(users))[::-1] * 1.0
+    direct = Interactions(users, items, 2, 3, np.arange(2), np.arange(3), times, n_duplicates=4)
+    made = Interactions.from_indices(users, items, 2, 3, timestamps=times)
+    assert pairs_of(direct) == pairs_of(made) == sorted(set(zip(*pairs, strict=True)))
+    assert direct.timestamps is not None
+    assert made.timestamps is not None
+    assert direct.timestamps.tolist() == made.timestamps.tolist()
+    assert direct.n_duplicates == 4 + made.n_duplicates
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -143,9 +143,9 @@ def test_the_popularity_slope_is_visible() -> None:
 
 
 @pytest.mark.parametrize("name", ["n_users", "n_items", "n_groups", "subgroups_per_group", "pairs_per_user"])
-@pytest.mark.parametrize("size", [0, -3])
-def test_a_size_below_one_is_an_error(name: str, size: int) -> None:
-    with pytest.raises(DataError, match=f"{name} must be at least 1, got {size}"):
+@pytest.mark.parametrize("size", [0, -3, 2.5, True])
+def test_a_size_is_a_whole_number_from_one(name: str, size: Any) -> None:
+    with pytest.raises(DataError, match=f"{name} must be an integer of at least 1, got {size}"):
         draw(**{name: size})
 
 
