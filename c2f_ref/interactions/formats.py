@@ -31,9 +31,8 @@ from c2f_ref.interactions.pairs import Interactions
 Row: TypeAlias = tuple[int, list[str]]
 """Line number, from 1, and fields."""
 
-FORMATS = ("lightgcn", "csv", "movielens", "movielens-1m", "recbole")
-SEPARATORS = {"movielens": "\t", "movielens-1m": "::", "recbole": "\t"}
-"""What stands between the fields of the formats that quote none."""
+FORMATS = {"lightgcn": " ", "csv": ",", "movielens": "\t", "movielens-1m": "::", "recbole": "\t"}
+"""What stands between the fields; in "lightgcn" and "csv" it may be a tab too."""
 GUESSES = {".txt": "lightgcn", ".csv": "csv", ".tsv": "csv", ".data": "movielens", ".dat": "movielens-1m", ".inter": "recbole"}
 """Format by file extension, as these data sets are published."""
 ROLES = {
@@ -89,7 +88,7 @@ def read_interactions(
         if least_rating is not None:
             raise DataError("format 'lightgcn' has no ratings, so no least_rating", path=path)
         return Interactions.from_indices(*_read_positions(path))
-    rows = _quoted_rows(path) if kind == "csv" else _plain_rows(path, SEPARATORS[kind])
+    rows = _quoted_rows(path) if kind == "csv" else _plain_rows(path, FORMATS[kind])
     line, header = next(rows, (1, [])) if kind in ("csv", "recbole") else (0, list(ROLES))
     names = [name.strip() for name in header]
     if kind == "recbole":

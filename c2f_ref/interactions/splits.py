@@ -45,10 +45,9 @@ class Split:
 
     def __post_init__(self) -> None:
         parts = {"train": self.train, "valid": self.valid, "test": self.test}
-        for name, part in parts.items():
-            if not (np.array_equal(part.user_ids, self.train.user_ids) and np.array_equal(part.item_ids, self.train.item_ids)):
-                raise DataError(f"{name} must have the id spaces of train")
         for (name, part), (other_name, other) in combinations(parts.items(), 2):
+            if not (np.array_equal(part.user_ids, other.user_ids) and np.array_equal(part.item_ids, other.item_ids)):
+                raise DataError(f"{other_name} must have the id spaces of {name}")
             shared = np.intersect1d(part.pair_keys, other.pair_keys, assume_unique=True)
             if shared.size:
                 user, item = divmod(int(shared[0]), part.n_items)
@@ -235,10 +234,10 @@ def rank_in_user(interactions: Interactions, *keys: npt.NDArray[np.float64]) -> 
     Shapes: keys (P,) each -> (P,), (P,).
     """
     users = interactions.users
-    starts, ends = np.searchsorted(users, users), np.searchsorted(users, users, side="right")
+    n = np.bincount(users, minlength=interactions.n_users)
     rank = np.empty(interactions.n_pairs, dtype=np.int64)
-    rank[np.lexsort((*keys, users))] = np.arange(interactions.n_pairs) - starts
-    return rank, ends - starts
+    rank[np.lexsort((*keys, users))] = np.arange(interactions.n_pairs) - (np.cumsum(n) - n)[users]
+    return rank, n[users]
 
 
 def _shares_of(n: Any, valid: float, test: float) -> tuple[Any, Any, str]:

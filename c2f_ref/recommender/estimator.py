@@ -251,7 +251,7 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         Edge: an embedding of zeros has cosine 0 with every other.
         """
         users, items = self.embeddings()
-        ids, table = (self.user_ids_, users) if kind == "users" else (self.item_ids_, items)
+        ids, table = (self._pairs.user_ids, users) if kind == "users" else (self._pairs.item_ids, items)
         positions = self._positions(kind, raw)
         norms = np.linalg.norm(table, axis=1, keepdims=True)
         unit = np.divide(table, norms, out=np.zeros_like(table), where=norms > 0)
