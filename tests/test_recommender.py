@@ -397,7 +397,8 @@ def test_nothing_works_before_fit(method: str) -> None:
         (lambda made: made.similar_items("x"), "unknown item id 'x'"),
         (lambda made: made.similar_users(["u1", "y"]), "unknown user id 'y'"),
         (lambda made: made.score("u1", "z"), "unknown item id 'z'"),
-        (lambda made: made.evaluate([("u1", "z")]), "unknown item id 'z'"),
+        (lambda made: made.evaluate([("u1", "z")]), "unknown item id 'z': pairs"),
+        (lambda made: made.evaluate([("u1", "z"), ("u1", "y"), ("u2", "y")]), "unknown item id 'y', and 1 more: pairs"),
     ],
 )
 def test_an_unknown_id_is_an_error_that_names_it(
@@ -544,4 +545,6 @@ def test_a_warm_start_needs_an_item_in_common_and_no_checkpoint(tmp_path: Path, 
         estimator().fit(SPLIT.train.matrix(), init=fitted)
     with pytest.raises(SettingsError, match="give init or checkpoint"):
         estimator().fit(SPLIT.train, checkpoint=tmp_path, init=fitted)
+    with pytest.raises(SettingsError, match="resumes none: give init or checkpoint"):
+        estimator().fit(SPLIT.train, resume=True, init=fitted)
     assert not list(tmp_path.iterdir())

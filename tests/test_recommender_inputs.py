@@ -142,8 +142,10 @@ def test_ids_are_looked_up_by_what_they_are_not_by_their_place() -> None:
     known = Interactions.from_pairs(["a", "b", "b"], [30, 10, 20])
     within = interactions_within(known, [("b", 30), ("a", 10)])
     assert list(zip(within.users.tolist(), within.items.tolist(), strict=True)) == [(0, 0), (1, 2)]
-    with pytest.raises(DataError, match="unknown item id 11"):
-        interactions_within(known, [("b", 11)])
+    with pytest.raises(DataError, match=r"^unknown item id 11: pairs to choose or judge"):
+        interactions_within(known, [("b", 11), ("a", 11)])
+    with pytest.raises(DataError, match=r"^unknown item id 12, and 2 more: pairs to choose or judge"):
+        interactions_within(known, [("b", 11), ("b", 12), ("a", 12), ("b", 13), ("a", 10)])
     with pytest.raises(DataError, match="unknown user id 'c'"):
         interactions_within(known, Frame({"item": [10], "user": ["c"]}))
     with pytest.raises(DataError, match=r"a matrix must have shape \(2, 3\), users and items of fit, got \(3, 4\)"):
@@ -181,6 +183,15 @@ def test_without_validation_pairs_they_come_from_the_data(target: Any) -> None:
     assert sorted([*split.train.pair_keys, *split.valid.pair_keys]) == pairs.pair_keys.tolist()
     assert (split.train.n_pairs, split.valid.n_pairs, split.test.n_pairs, split.seed) == (4, 2, 0, 5)
     assert "a tenth of each user's pairs, seed 5" in split.describe()
+
+
+def test_repeats_are_counted_wherever_validation_pairs_come_from() -> None:
+    """(0, 2) is given three times in X, (0, 1) twice in X_val."""
+    pairs, valid = interactions_of([*PAIRS, (0, 2), (0, 2)]), [(0, 1), (2, 3), (0, 1)]
+    assert "(2 repeated pairs dropped)" in split_for(pairs, None, 5).describe()
+    assert "(3 repeated pairs dropped)" in split_for(pairs, valid, 5).describe()
+    matrix = sparse.coo_array((np.ones(3), ([0, 2, 0], [1, 3, 1])), shape=(3, 4))
+    assert "(3 repeated pairs dropped)" in split_for(pairs, matrix, 5).describe()
 
 
 def test_validation_pairs_that_are_given_are_taken() -> None:
@@ -248,6 +259,8 @@ def test_a_model_file_keeps_what_an_estimator_is_made_from(recipe: str | Recipe)
 def test_a_model_of_somebody_else_has_the_recipe_and_the_seed_that_it_names() -> None:
     assert from_provenance({"recipe": "published", "seed": "3"}) == ("published", 3, None)
     assert from_provenance({"recipe": "of their own"}) == from_provenance({}) == ("laptop", None, None)
+    for no_seed in ("seven", "-1", "", "1.5"):
+        assert from_provenance({"seed": no_seed}) == ("laptop", None, None)
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def _read_table(path: Path, rows: Iterator[Row], width: int, columns: dict[str, 
         for role, tokens in ids.items():
             token = fields[columns[role]].strip()
             if not token:
-                raise DataError(f"expected a {role} id", path=path, line=line, token=token)
+                raise DataError(f"expected the {role}'s id", path=path, line=line, token=token)
             tokens.append(token)
         for role, values in numbers.items():
             values.append(_number(path, line, role, fields[columns[role]].strip()))

@@ -95,7 +95,7 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         settings = Settings(**{field.name: getattr(self, field.name) for field in fields(Settings)})
         recipe, seed = inputs.recipe_named(self.recipe), inputs.seed_of(self.random_state)
         ops = inputs.implementation_named(self.implementation)
-        inputs.require_checkpoint(checkpoint, init, self.random_state)
+        inputs.require_checkpoint(checkpoint, resume, init, self.random_state)
         start = init._model if isinstance(init, C2FRecommender) else init
         if not isinstance(start, Model | None):
             raise SettingsError(f"init must be a model or a fitted estimator, got {init!r}")
@@ -261,7 +261,7 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
     def _positions(self, kind: str, raw: Any) -> IntArray:
         """Positions of one raw id, or of several, of "users" or "items". Shapes: -> (1,) or (K,).
 
-        Errors: DataError that names the first unknown id, or for ids that are not in one row.
+        Errors: DataError that names the first unknown id and counts the others, or for ids that are not in one row.
         """
         if np.ndim(raw) > 1:
             raise DataError(f"{kind} must be one raw id or a row of them, got {np.ndim(raw)} dimensions")

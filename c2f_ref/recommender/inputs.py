@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib import import_module
@@ -142,10 +143,10 @@ def cuts_of(k: Any) -> list[int]:
     return [int(cut) for cut in ks]
 
 
-def require_checkpoint(checkpoint: Any, init: Any, random_state: Any) -> None:
-    """Raise SettingsError for a checkpoint that nothing could go on from."""
-    if checkpoint is not None and init is not None:
-        raise SettingsError("a checkpoint cannot be kept of a run that starts from another model: give init or checkpoint")
+def require_checkpoint(checkpoint: Any, resume: bool, init: Any, random_state: Any) -> None:
+    """Raise SettingsError for a checkpoint that nothing could go on from, or that a warm start would have to go on from."""
+    if init is not None and (checkpoint is not None or resume):
+        raise SettingsError("a run that starts from another model keeps no checkpoint and resumes none: give init or checkpoint")
     if checkpoint is not None and random_state is None:
         raise SettingsError("a checkpoint needs an int as random_state, or nothing could go on from it, got None")
 
@@ -162,8 +163,8 @@ def from_provenance(provenance: Mapping[str, str]) -> tuple[str | Recipe, int | 
     Errors: BundleError for what no estimator writes.
     """
     if PROVENANCE not in provenance:
-        name, seed_told = provenance.get("recipe"), provenance.get("seed")
-        return name if name in RECIPES else "laptop", int(seed_told) if seed_told else None, None
+        name, seed_told = provenance.get("recipe"), provenance.get("seed", "")
+        return name if name in RECIPES else "laptop", int(seed_told) if re.fullmatch("[0-9]{1,99}", seed_told) else None, None
     try:
         told = json.loads(provenance[PROVENANCE])
         recipe, seed, ndcg = told["recipe"], int(told["seed"]), float(told["validation_ndcg"])

@@ -278,6 +278,12 @@ def test_a_malformed_file_is_named_with_its_line_and_token(
     assert str(caught.value).endswith(f", got {token[:80]!r}")
 
 
+@pytest.mark.parametrize(("content", "expected"), [("\t2\t3\t4\n", "the user's id"), ("1\t \t3\t4\n", "the item's id")])
+def test_an_id_that_is_missing_is_named(content: str, expected: str) -> None:
+    with pytest.raises(DataError, match=f"u.data, line 1: expected {expected}, got ''"):
+        read("u.data", content)
+
+
 def test_a_folder_is_no_file_of_pairs(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected a file of pairs, got a folder; read_split takes one"):
         read_interactions(tmp_path)
