@@ -48,7 +48,7 @@ POSITION_DIGITS = 8
 _POSITION = re.compile(rf"[0-9]{{1,{POSITION_DIGITS}}}")
 _POSITION_LINE = re.compile(r"[0-9 \t]*")
 _CANONICAL_INT = re.compile(r"0|-?[1-9][0-9]{0,18}")
-_RECBOLE_FIELD = re.compile(r"([^:]+):(token|token_seq|float|float_seq)")
+_RECBOLE_FIELD = re.compile(r"[^:]+:(token|token_seq|float|float_seq)")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -131,20 +131,20 @@ def _lines(path: Path) -> list[str]:
 
 def _read_positions(path: Path) -> tuple[IntArray, IntArray, int, int]:
     """Read LightGCN text: users (P,), items (P,), n_users, n_items; the counts are 1 + the largest position."""
-    users: list[int] = []
-    lengths: list[int] = []
-    items = array("q")  # a list would keep an object for each of millions of pairs, and most of their memory after them
+    n_users = 0
+    # Lists would keep an object for each of millions of pairs, and most of their memory after them.
+    users, items = array("q"), array("q")
     for number, line in enumerate(_lines(path), 1):
         tokens = line.split()
         if not _POSITION_LINE.fullmatch(line) or len(max(tokens, key=len, default="")) > POSITION_DIGITS:
             token = next(token for token in re.findall(r"[^ \t]+", line) if not _POSITION.fullmatch(token))
             raise DataError(f"expected a position of at most {POSITION_DIGITS} digits", path=path, line=number, token=token)
         if tokens:
-            users.append(int(tokens[0]))
-            lengths.append(len(tokens) - 1)
-            items.extend(map(int, tokens[1:]))
-    pair_users = np.repeat(np.array(users, dtype=np.int64), np.array(lengths, dtype=np.int64))
-    return pair_users, np.frombuffer(items, dtype=np.int64), max(users, default=-1) + 1, max(items, default=-1) + 1
+            user, *chosen = map(int, tokens)
+            n_users = max(n_users, user + 1)
+            users.extend([user] * len(chosen))
+            items.extend(chosen)
+    return np.frombuffer(users, dtype=np.int64), np.frombuffer(items, dtype=np.int64), n_users, max(items, default=-1) + 1
 
 
 def _plain_rows(path: Path, separator: str) -> Iterator[Row]:
