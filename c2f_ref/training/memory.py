@@ -41,101 +41,81 @@ def training_moments(
     `n_pairs` and `n_valid` count training and validation pairs, `n_threads` those of compiled loops. Once a stage has begun, there
     is what it keeps, and what a moment needs besides.
     """
-    counts = n_users, n_items, n_pairs, n_threads
-    moments = {}
-    stages = {"coarse": recipe.coarse} | ({"fine": recipe.fine} if settings.n_fine else {})
-    for stage, schedule in stages.items():
-        for moment, terms in _beginning(settings, stage == "fine", n_users + n_items, n_pairs).items():
-            moments[f"{stage} {moment}"] = terms
-        kept = _kept(settings, stage == "fine", n_users, n_items, n_pairs, n_valid)
-        for moment, terms in _passing(settings, stage == "fine", schedule, *counts).items():
-            moments[f"{stage} {moment}"] = kept | terms
-    return moments
+    counts = n_users, n_items, n_pairs, n_valid, n_threads
+    moments = _of_stage("coarse", settings, recipe.coarse, *counts)
+    return moments | (_of_stage("fine", settings, recipe.fine, *counts) if settings.n_fine else {})
 
 
-def _beginning(settings: Settings, is_fine: bool, n_entities: int, n_pairs: int) -> dict[str, dict[str, int]]:
-    """What there is at moments before the first step."""
-    adjacency = {"adjacency": 2 * n_pairs * ENTRY + n_entities * INDEX}
-    moments = {"partition": adjacency | {"graph and lists of edges": PARTITION * n_pairs}}
-    if is_fine:
-        moments["affinity"] = adjacency | {"affinity": n_entities * settings.n_fine * LONG}
-    return moments
-
-
-def _kept(settings: Settings, is_fine: bool, n_users: int, n_items: int, n_pairs: int, n_valid: int) -> dict[str, int]:
-    """What there is from the first step of a stage to its last."""
-    n_entities, n_coarse, t = n_users + n_items, settings.n_coarse, settings.coarse_per_entity
-    n_nodes = n_entities + n_coarse + is_fine * settings.n_fine
-    assigned = t * n_entities
-    n_rows = settings.n_fine if is_fine else n_coarse
-    # Now, the best of this phase and the best of the first; the fine stage has the last two of the coarse one besides.
-    assignments = 2 if is_fine else 3
-    coarse_tables = 2 if is_fine else 0
-    return {
-        "adjacency, as given and renumbered": 2 * (2 * n_pairs * ENTRY + n_entities * INDEX),
-        "numbering": 2 * n_entities * LONG,
-        "expanded graph": _n_entries(settings, is_fine, n_entities, n_pairs) * ENTRY + n_nodes * LONG,
-        "assignment and its transpose": 2 * assigned * ENTRY + (n_entities + n_coarse) * LONG,
-        "assignments of best models": assignments * (assigned * (LONG + INDEX) + n_entities * INDEX),
-        "pairs to draw from and to validate on": (n_pairs + n_valid) * (LONG + INDEX) + 2 * n_users * INDEX,
-        # A table, two moments, and the tables of both best models.
-        "tables": (5 * n_rows + coarse_tables * n_coarse) * settings.dim * LONG,
-        "biases": (5 + coarse_tables) * n_entities * LONG,
-        "work tables": WORK_TABLES * n_nodes * settings.dim * FLOAT,
-    }
-
-
-def _passing(
-    settings: Settings, is_fine: bool, schedule: Schedule, n_users: int, n_items: int, n_pairs: int, n_threads: int
+def _of_stage(
+    stage: str, settings: Settings, schedule: Schedule, n_users: int, n_items: int, n_pairs: int, n_valid: int, n_threads: int
 ) -> dict[str, dict[str, int]]:
-    """What each moment needs besides."""
-    n_entities, n_coarse, t = n_users + n_items, settings.n_coarse, settings.coarse_per_entity
-    n_nodes = n_entities + n_coarse + is_fine * settings.n_fine
+    """Those of one stage: two before its first step, and then all others."""
+    is_fine = stage == "fine"
+    n_entities, n_coarse, n_fine, dim = n_users + n_items, settings.n_coarse, settings.n_fine * is_fine, settings.dim
+    n_nodes = n_entities + n_coarse + n_fine
+    n_assigned = settings.coarse_per_entity * n_entities
+    # Of the expanded graph: every pair and every assignment in both directions.
+    n_entries = 2 * (n_pairs + n_assigned + settings.fine_per_coarse * n_coarse * is_fine)
     n_draws = schedule.draws_per_epoch or n_pairs
     n_triples = n_draws * schedule.n_negatives
-    triples = {"triples": 3 * n_triples * LONG}
-    choosing = {"embeddings that negatives are chosen by": n_entities * settings.dim * FLOAT}
-    n_entries = _n_entries(settings, is_fine, n_entities, n_pairs)
     n_apart = round(schedule.disjoint_share * n_pairs)
-    n_left = n_pairs - n_apart
-    smaller = 2 * n_left * ENTRY + n_entities * INDEX
-    graph_of_epoch = {
-        "smaller adjacency, as given and renumbered": 2 * smaller,
-        "smaller expanded graph": (n_entries - 2 * n_apart) * ENTRY + n_nodes * LONG,
-        "its assignment and the transpose": 2 * t * n_entities * ENTRY + (n_entities + n_coarse) * LONG,
+    adjacency, smaller = (2 * n * ENTRY + n_entities * INDEX for n in (n_pairs, n_pairs - n_apart))
+    assignment = 2 * n_assigned * ENTRY + (n_entities + n_coarse) * LONG
+    in_order = {"pairs in order": n_pairs * (LONG + INDEX) + 2 * n_users * INDEX}
+    embeddings = {"embeddings": n_nodes * dim * FLOAT}
+
+    moments = {"partition": {"adjacency": adjacency, "graph and lists of edges": PARTITION * n_pairs}}
+    if is_fine:
+        moments["affinity"] = {"adjacency": adjacency, "affinity": n_entities * n_fine * LONG}
+
+    # Now, the best of this phase and the best of the first; the fine stage has the last two of the coarse one besides.
+    n_assignments, n_coarse_tables, n_rows = (2, 2, n_fine) if is_fine else (3, 0, n_coarse)
+    kept = {
+        "adjacency, as given and renumbered": 2 * adjacency,
+        "numbering": 2 * n_entities * LONG,
+        "expanded graph": n_entries * ENTRY + n_nodes * LONG,
+        "assignment and its transpose": assignment,
+        "assignments of best models": n_assignments * (n_assigned * (LONG + INDEX) + n_entities * INDEX),
+        "pairs to draw from and to validate on": (n_pairs + n_valid) * (LONG + INDEX) + 2 * n_users * INDEX,
+        # A table, two moments, and the tables of both best models.
+        "tables": (5 * n_rows + n_coarse_tables * n_coarse) * dim * LONG,
+        "biases": (5 + n_coarse_tables) * n_entities * LONG,
+        "work tables": WORK_TABLES * n_nodes * dim * FLOAT,
     }
-    epoch = triples | (choosing if schedule.n_candidates > 1 else {}) | (graph_of_epoch if n_apart else {})
-    embeddings = {"embeddings": n_nodes * settings.dim * FLOAT}
-    block = min(n_threads * ROWS_PER_BLOCK, n_entities) * (n_coarse + is_fine * settings.n_fine)
-    chosen = 0 if is_fine else t * n_entities * (FLOAT + LONG)
-    moments = {
-        "sampling": triples
-        | {
-            "draws": n_draws * 2 * INDEX + n_triples * INDEX,
-            "pairs in order": n_pairs * (LONG + INDEX) + 2 * n_users * INDEX,
+
+    triples = {"triples": 3 * n_triples * LONG}
+    epoch = dict(triples)
+    if schedule.n_candidates > 1:
+        epoch["embeddings that negatives are chosen by"] = n_entities * dim * FLOAT
+    if n_apart:
+        epoch["smaller adjacency, as given and renumbered"] = 2 * smaller
+        epoch["smaller expanded graph"] = (n_entries - 2 * n_apart) * ENTRY + n_nodes * LONG
+        epoch["its assignment and the transpose"] = assignment
+    block = min(n_threads * ROWS_PER_BLOCK, n_entities) * (n_coarse + n_fine)
+    passing = {
+        "sampling": {**triples, "draws": n_draws * 2 * INDEX + n_triples * INDEX, **in_order},
+        "refresh": {
+            **epoch,
+            **embeddings,
+            "block of similarities, and which are finite": block * (FLOAT + 1),
+            "largest of every row": 0 if is_fine else n_assigned * (FLOAT + LONG),
         },
-        "refresh": epoch
-        | embeddings
-        | {"block of similarities, and which are finite": block * (FLOAT + 1), "largest of every row": chosen},
-        "rebuilding": epoch
-        | {
+        "rebuilding": {
+            **epoch,
             "adjacency in float64": 2 * n_pairs * LONG,
             "graph in float64": n_entries * (LONG + INDEX) + 4 * n_nodes * LONG,
             "graph": n_entries * ENTRY + n_nodes * LONG,
         },
-        "evaluation": embeddings
-        | {
+        "evaluation": {
+            **embeddings,
             "scores of a block of users": min(n_threads * USERS_PER_BLOCK, n_users) * n_items * FLOAT,
             "lists": n_users * schedule.selection_k * (LONG + FLOAT),
-            "pairs in order": n_pairs * (LONG + INDEX) + 2 * n_users * INDEX,
+            **in_order,
         },
     }
-    # Triples are copied when those are dropped whose negative is in the graph.
-    dropping = {"triples that stay": 3 * n_triples * LONG, "which those are": n_triples}
-    return moments | ({"dropping": triples | dropping | {"smaller adjacency": smaller}} if n_apart else {})
-
-
-def _n_entries(settings: Settings, is_fine: bool, n_entities: int, n_pairs: int) -> int:
-    """Stored entries of the expanded graph: every pair and every assignment in both directions."""
-    of_coarse = settings.fine_per_coarse * settings.n_coarse if is_fine else 0
-    return 2 * (n_pairs + settings.coarse_per_entity * n_entities + of_coarse)
+    if n_apart:
+        # Triples are copied when those are dropped whose negative is in the graph.
+        dropping = {"triples that stay": 3 * n_triples * LONG, "which those are": n_triples, "smaller adjacency": smaller}
+        passing["dropping"] = triples | dropping
+    moments |= {moment: kept | terms for moment, terms in passing.items()}
+    return {f"{stage} {moment}": terms for moment, terms in moments.items()}
