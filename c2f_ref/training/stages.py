@@ -7,6 +7,7 @@ Nothing here computes: every number comes from the implementation `ops` (`c2f_re
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Protocol, TypeAlias
 
@@ -34,12 +35,10 @@ def default_ops() -> ModuleType:
 
     Edge: where numba is not installed, the specification.
     """
-    try:
-        from .. import fast
-    except ModuleNotFoundError as error:
-        if error.name != "numba":
-            raise
+    if not find_spec("numba"):
         return spec
+    from .. import fast
+
     return fast
 
 
