@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
+from timeit import timeit
 from types import ModuleType
 from typing import Any, Unpack, cast
 
@@ -143,13 +143,11 @@ class _Run:
         self.tell("on_state", state)
         return state
 
-    def loss_and_grad(
-        self, stage: Stage, plan: Any, tables: Tables, batch: Triples, entities: Float64Array | None
-    ) -> tuple[float, Tables]:
-        """Loss and gradients of a batch, its negatives as drawn or, where embeddings are given, chosen by these."""
-        if entities is not None:
-            batch = hardest_negatives(batch, entities, tables[-1], self.seen, self.schedule.n_candidates, ops=self.ops)
-        return stage.loss_and_grad(plan, tables, batch)
+    def chosen(self, batch: Triples, tables: Tables, entities: Float64Array | None) -> Triples:
+        """The batch, its negatives as drawn or, where embeddings are given, chosen by these."""
+        if entities is None:
+            return batch
+        return hardest_negatives(batch, entities, tables[-1], self.seen, self.schedule.n_candidates, ops=self.ops)
 
     def begin_epoch(self, state: State) -> tuple[Stage, Any, Triples]:
         """What the epoch learns from: the stage on the graph that it has, the plan of that, and triples.
@@ -172,42 +170,32 @@ class _Run:
 
     def train_epoch(self, state: State) -> State:
         """The state after the training of one epoch."""
-        tables, moments, assignment = state.tables, state.moments, state.assignment
-        n_steps, n_refreshes = state.n_steps, state.n_refreshes
         stage, plan, triples = self.begin_epoch(state)
         chooses, entities = state.phase == 2 and self.schedule.n_candidates > 1, None
         for number, start in enumerate(range(0, triples.users.size, self.schedule.batch)):
             batch = Triples(*(part[start : start + self.schedule.batch] for part in triples))
             if chooses and number % STEPS_PER_CHOICE == 0:
-                entities = stage.embed(plan, tables)
+                entities = stage.embed(plan, state.tables)
             try:
-                loss, grads = self.loss_and_grad(stage, plan, tables, batch, entities)
+                loss, grads = stage.loss_and_grad(plan, state.tables, self.chosen(batch, state.tables, entities))
             except SpecError as error:
-                raise SpecError(f"the {stage.name} stage ends after {n_steps} steps, lower rates may help: {error}") from error
+                told = f"the {stage.name} stage ends after {state.n_steps} steps, lower rates may help: {error}"
+                raise SpecError(told) from error
             if state.phase == 2 and start == 0:
                 # The gradient above is that of the pass made with the old assignment.
-                assignment = self.stage.refresh(self.plan, tables)
+                assignment = self.stage.refresh(self.plan, state.tables)
                 self.plan = self.stage.prepare(assignment, self.plan)
                 plan = self.plan if stage is self.stage else stage.prepare(assignment, plan)
-                n_refreshes += 1
-            lr = self.schedule.lr_at(n_steps, self.max_steps)
-            rates = [lr] * (len(tables) - 1) + [lr * self.schedule.bias_lr]
-            stepped = [self.ops.adam_step(*each, self.settings) for each in zip(tables, grads, moments, rates, strict=True)]
-            tables, moments = tuple(table for table, _ in stepped), tuple(moment for _, moment in stepped)
-            n_steps += 1
+                state = replace(state, assignment=assignment, n_refreshes=state.n_refreshes + 1)
+            lr = self.schedule.lr_at(state.n_steps, self.max_steps)
+            rates = [lr] * (len(grads) - 1) + [lr * self.schedule.bias_lr]
+            trained = zip(state.tables, grads, state.moments, rates, strict=True)
+            tables, moments = zip(*(self.ops.adam_step(*each, self.settings) for each in trained), strict=True)
+            state = replace(state, tables=tables, moments=moments, n_steps=state.n_steps + 1)
             self.losses.append(loss)
-            progress = Progress(self.stage.name, state.phase, state.epoch, n_steps, self.max_steps, loss, self.seconds)
+            progress = Progress(self.stage.name, state.phase, state.epoch, state.n_steps, self.max_steps, loss, self.seconds)
             self.tell("on_step", progress)
-        return replace(
-            state,
-            tables=tables,
-            moments=moments,
-            assignment=assignment,
-            rng=dict(self.rng.bit_generator.state),
-            epoch=state.epoch + 1,
-            n_steps=n_steps,
-            n_refreshes=n_refreshes,
-        )
+        return replace(state, rng=dict(self.rng.bit_generator.state), epoch=state.epoch + 1)
 
     def estimate(self, state: State) -> None:
         """Tell how long the rest can take, from a few steps and an evaluation that neither state nor generator notices."""
@@ -220,21 +208,14 @@ class _Run:
         entities = self.stage.embed(self.plan, state.tables) if schedule.n_candidates > 1 else None
 
         def step() -> None:
-            self.loss_and_grad(self.stage, self.plan, state.tables, batch, entities)
+            self.stage.loss_and_grad(self.plan, state.tables, self.chosen(batch, state.tables, entities))
 
         step()  # compiles, and makes work buffers
-        step_seconds = _seconds_of(step, N_MEASURED_STEPS)
-        evaluation_seconds = _seconds_of(lambda: self.judge(state.tables), 1)
+        step_seconds = timeit(step, timer=time.perf_counter, number=N_MEASURED_STEPS) / N_MEASURED_STEPS
+        evaluation_seconds = timeit(lambda: self.judge(state.tables), timer=time.perf_counter, number=1)
         n_evaluations = (schedule.last_evaluation - state.epoch) // schedule.evaluate_every + (not state.is_evaluated)
         n_steps = self.max_steps - state.n_steps
         self.tell("on_estimate", Estimate(self.stage.name, step_seconds, evaluation_seconds, n_steps, n_evaluations))
-
-
-def _seconds_of(call: Callable[[], Any], times: int) -> float:
-    began = time.perf_counter()
-    for _ in range(times):
-        call()
-    return (time.perf_counter() - began) / times
 
 
 def require_pairs(split: Split) -> None:
