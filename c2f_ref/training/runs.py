@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from os import PathLike
@@ -16,13 +15,13 @@ from scipy import sparse
 
 from .. import __version__, spec
 from ..bundle import Model
-from ..interactions import Split
-from ..spec import Float64Array, IntArray, Settings, SettingsError
+from ..interactions import Interactions, Split
+from ..spec import IntArray, Settings, SettingsError
 from ..threads import one_blas_thread
 from .checkpoints import Checkpoints
-from .recipes import Recipe
+from .recipes import Recipe, Schedule
 from .schedule import require_pairs, run_stage
-from .stages import CoarseStage, FineStage, default_ops, norm_adjacency_of
+from .stages import CoarseStage, FineStage, Tables, default_ops, norm_adjacency_of
 from .state import Callbacks, Snapshot, StageResult, State, start_state
 
 Partitioner: TypeAlias = Callable[..., IntArray]
@@ -52,14 +51,23 @@ def train_coarse(
     CheckpointError for a checkpoint of another run.
     Source: coarse stage.
     """
-    require_pairs(split)
-    require_entities(split, settings)
     ops = ops or default_ops()
-    stage = CoarseStage(norm_adjacency_of(split.train, _dtype(ops, dtype)), split.train.n_users, settings, ops)
-    state = checkpoints.load(stage.name) if checkpoints else None
-    state = state or _first_coarse_state(split, settings, recipe, partition, rng=rng)
-    told = _keeping(checkpoints, stage.name, callbacks)
-    return run_stage(stage, state, split, settings, recipe.coarse, ops=ops, **told)
+    pairs = split.train
+    stage = CoarseStage(norm_adjacency_of(pairs, _dtype(ops, dtype)), pairs.n_users, settings, ops)
+
+    def start(rng: np.random.Generator) -> tuple[Tables, sparse.csr_array]:
+        labels = partition(_bipartite(pairs), settings.n_coarse, rng=rng)
+        # Rows are drawn one after the other, so blocks of them draw the same, and nothing of size (N, C) is made.
+        blocks = np.split(labels, range(ROWS_PER_BLOCK, labels.size, ROWS_PER_BLOCK))
+        assignment = sparse.vstack([spec.start_coarse_assignment(block, settings, rng=rng) for block in blocks], format="csr")
+        table, bias = spec.start_coarse(pairs.n_entities, settings, rng=rng)
+        if recipe.bias_start == "zero":
+            bias = np.zeros_like(bias)
+        elif recipe.bias_start == "popularity":
+            bias = np.log1p(np.bincount(pairs.n_users + pairs.items, minlength=pairs.n_entities))
+        return (table, bias), assignment
+
+    return _train_stage(stage, start, split, recipe.coarse, rng=rng, checkpoints=checkpoints, callbacks=callbacks)
 
 
 def train_fine(
@@ -83,15 +91,17 @@ def train_fine(
     """
     if settings.n_fine == 0:
         raise SettingsError("n_fine must be at least 1 for the fine stage, got 0")
-    require_pairs(split)
-    require_entities(split, settings)
     ops = ops or default_ops()
-    norm_adjacency = norm_adjacency_of(split.train, _dtype(ops, dtype))
-    stage = FineStage(norm_adjacency, split.train.n_users, coarse.assignment, coarse.tables[0], settings, ops)
-    state = checkpoints.load(stage.name) if checkpoints else None
-    state = state or _first_fine_state(split, coarse, settings, recipe, partition, rng=rng)
-    told = _keeping(checkpoints, stage.name, callbacks)
-    return run_stage(stage, state, split, settings, recipe.fine, ops=ops, **told)
+    pairs = split.train
+    table, bias = coarse.tables
+    stage = FineStage(norm_adjacency_of(pairs, _dtype(ops, dtype)), pairs.n_users, coarse.assignment, table, settings, ops)
+
+    def start(rng: np.random.Generator) -> tuple[Tables, sparse.csr_array]:
+        affinity = spec.part_affinity(partition(_bipartite(pairs), settings.n_fine, rng=rng), settings.n_fine)
+        assignment = spec.start_fine_assignment(coarse.assignment, affinity, settings.fine_per_coarse)
+        return (spec.start_fine(table, settings, rng=rng, method=recipe.sparse_pca_method), bias), assignment
+
+    return _train_stage(stage, start, split, recipe.fine, rng=rng, checkpoints=checkpoints, callbacks=callbacks)
 
 
 def train(
@@ -125,7 +135,7 @@ def train(
             "version": __version__,
             "split": split.describe(),
             "settings": asdict(settings),
-            "recipe": json.loads(json.dumps(asdict(recipe))),  # lists for tuples, as they are read back
+            "recipe": asdict(recipe),
             "seed": seed,
             "implementation": ops.__name__,
             "dtype": str(_dtype(ops, dtype)),
@@ -172,61 +182,42 @@ def require_entities(split: Split, settings: Settings) -> None:
             raise SettingsError(f"{name} must be at most {most}, got {getattr(settings, name)}")
 
 
-def _first_coarse_state(
-    split: Split, settings: Settings, recipe: Recipe, partition: Partitioner, *, rng: np.random.Generator
-) -> State:
-    """Where the coarse stage begins; a function of its own, so that graph and labels are gone when training begins."""
-    start_rng, sample_rng = rng.spawn(2)
-    with one_blas_thread():
-        labels = partition(_bipartite(split), settings.n_coarse, rng=start_rng)
-        # Rows are drawn one after the other, so blocks of them draw the same, and nothing of size (N, C) is made.
-        blocks = np.split(labels, range(ROWS_PER_BLOCK, labels.size, ROWS_PER_BLOCK))
-        assignment = sparse.vstack([spec.start_coarse_assignment(block, settings, rng=start_rng) for block in blocks], format="csr")
-        table, bias = spec.start_coarse(split.train.n_entities, settings, rng=start_rng)
-    return start_state((table, _first_bias(bias, split, recipe)), assignment, rng=sample_rng)
+def _train_stage(
+    stage: CoarseStage | FineStage,
+    start: Callable[[np.random.Generator], tuple[Tables, sparse.csr_array]],
+    split: Split,
+    schedule: Schedule,
+    *,
+    rng: np.random.Generator,
+    checkpoints: Checkpoints | None,
+    callbacks: Callbacks,
+) -> StageResult:
+    """Train a stage from its checkpoint or else from its start, and keep every state where there are checkpoints.
 
+    `start` gives tables and assignment; what it makes on the way is gone when training begins.
+    """
+    require_pairs(split)
+    require_entities(split, stage.settings)
+    state = checkpoints.load(stage.name) if checkpoints else None
+    if state is None:
+        start_rng, sample_rng = rng.spawn(2)
+        with one_blas_thread():
+            state = start_state(*start(start_rng), rng=sample_rng)
+    listener = callbacks.get("on_state")
 
-def _first_fine_state(
-    split: Split, coarse: Snapshot, settings: Settings, recipe: Recipe, partition: Partitioner, *, rng: np.random.Generator
-) -> State:
-    """Where the fine stage begins, as `_first_coarse_state`."""
-    start_rng, sample_rng = rng.spawn(2)
-    table, bias = coarse.tables
-    with one_blas_thread():
-        labels = partition(_bipartite(split), settings.n_fine, rng=start_rng)
-        affinity = spec.part_affinity(labels, settings.n_fine)
-        assignment = spec.start_fine_assignment(coarse.assignment, affinity, settings.fine_per_coarse)
-        fine = spec.start_fine(table, settings, rng=start_rng, method=recipe.sparse_pca_method)
-    return start_state((fine, bias), assignment, rng=sample_rng)
+    def keep(state: State) -> None:
+        if checkpoints:
+            checkpoints.save(stage.name, state)
+        if listener:
+            listener(state)
 
-
-def _first_bias(bias: Float64Array, split: Split, recipe: Recipe) -> Float64Array:
-    """B at the start of the coarse stage, as the recipe says; `bias` is the published one."""
-    if recipe.bias_start == "normal":
-        return bias
-    first = np.zeros_like(bias)
-    if recipe.bias_start == "popularity":
-        first[split.train.n_users :] = np.log1p(np.bincount(split.train.items, minlength=split.train.n_items))
-    return first
+    told: Callbacks = {**callbacks, "on_state": keep}
+    return run_stage(stage, state, split, stage.settings, schedule, ops=stage.ops, **told)
 
 
 def _dtype(ops: ModuleType, dtype: npt.DTypeLike | None) -> np.dtype[Any]:
     return np.dtype(dtype or (np.float64 if ops is spec else np.float32))
 
 
-def _keeping(checkpoints: Checkpoints | None, stage: str, callbacks: Callbacks) -> Callbacks:
-    """Callbacks that also keep every state."""
-    if checkpoints is None:
-        return callbacks
-    listener = callbacks.get("on_state")
-
-    def keep(state: State) -> None:
-        checkpoints.save(stage, state)
-        if listener:
-            listener(state)
-
-    return {**callbacks, "on_state": keep}
-
-
-def _bipartite(split: Split) -> sparse.csr_array:
-    return spec.bipartite(split.train.users, split.train.items, split.train.n_users, split.train.n_items)
+def _bipartite(pairs: Interactions) -> sparse.csr_array:
+    return spec.bipartite(pairs.users, pairs.items, pairs.n_users, pairs.n_items)
