@@ -20,8 +20,8 @@ from .training import Evaluation
 
 Axes: TypeAlias = Any
 """`matplotlib.axes.Axes`; matplotlib is loaded when something is drawn."""
-STAGES = {"coarse": ("o", "-", "S_c"), "fine": ("s", "--", "S_f")}
-"""Marker, line and assignment of each stage."""
+STAGES = {"coarse": ("o", "-", "C0", "//", "S_c"), "fine": ("s", "--", "C1", "\\\\", "S_f")}
+"""Marker, line, colour, hatch and assignment of each stage."""
 MARKERS = "osD^vP*X"
 
 
@@ -34,22 +34,21 @@ def plot_training(evaluations: Sequence[Evaluation], axes: Axes | None = None) -
     """
     axes = axes or _new_figure().add_subplot()
     offset = 0
-    for colour, (stage, (marker, line, assignment)) in enumerate(STAGES.items()):
+    for stage, (marker, line, colour, hatch, assignment) in STAGES.items():
         told = [evaluation for evaluation in evaluations if evaluation.stage == stage]
         if not told:
             continue
-        style: dict[str, Any] = {"color": f"C{colour}", "linestyle": line}
         steps = [offset + evaluation.n_steps for evaluation in told]
-        axes.plot(steps, [evaluation.ndcg for evaluation in told], label=f"{stage} stage", marker=marker, markersize=3, **style)
+        figures = [evaluation.ndcg for evaluation in told]
+        axes.plot(steps, figures, label=f"{stage} stage", color=colour, marker=marker, markersize=3, linestyle=line)
         best = max((e for e in told if e.phase == told[-1].phase), key=lambda evaluation: evaluation.ndcg)
-        axes.plot(offset + best.n_steps, best.ndcg, marker="*", markersize=14, color=style["color"], linestyle="none")
+        axes.plot(offset + best.n_steps, best.ndcg, "*", color=colour, markersize=14)
         refreshed = [offset + step for step in refresh_steps(told)]
         if refreshed:
-            hatch: dict[str, Any] = {"facecolor": "none", "edgecolor": "0.85", "hatch": "//" if stage == "coarse" else "\\\\"}
-            axes.axvspan(refreshed[0], steps[-1], zorder=0, label=f"{assignment} is refreshed", **hatch)
-            ticks: dict[str, Any] = {"marker": "|", "markersize": 9, "color": style["color"], "linestyle": "none"}
-            lower_edge = [0.02] * len(refreshed)
-            axes.plot(refreshed, lower_edge, transform=axes.get_xaxis_transform(), label=f"refresh of {assignment}", **ticks)
+            hatched = {"facecolor": "none", "edgecolor": "0.85", "hatch": hatch}
+            axes.axvspan(refreshed[0], steps[-1], zorder=0, label=f"{assignment} is refreshed", **hatched)
+            on_lower_edge: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "color": colour, "markersize": 9}
+            axes.plot(refreshed, [0.02] * len(refreshed), "|", label=f"refresh of {assignment}", **on_lower_edge)
         offset = steps[-1]
     axes.set(xlabel="training steps, one batch each", ylabel="validation NDCG", title="Training: stars are the chosen models")
     if evaluations:
@@ -108,12 +107,10 @@ def plot_sparsity(tables: Mapping[str, npt.ArrayLike], axes: Sequence[Axes] | No
     axes = axes or _new_figure(1 + 4 * len(tables)).subplots(1, len(tables), squeeze=False)[0]
     for panel, (name, table) in zip(axes, tables.items(), strict=True):
         is_stored = np.asarray(table) != 0
-        panel.imshow(is_stored, cmap="Greys", vmin=0, vmax=1, aspect="auto", interpolation="none")
+        _show_entries(panel, is_stored, "dimension", "fine row", vmax=1)
         share = 100 * (1 - is_stored.mean())
         told = f"{is_stored.sum():,} of {is_stored.size:,} entries are not 0 (black), {share:.1f} % are"
         panel.set_title(f"{name}\n{told}", fontsize="medium")
-        panel.set(xlabel="dimension", ylabel="fine row")
-        _count_rows(panel)
     return list(axes)
 
 
@@ -126,12 +123,10 @@ def plot_bridges(fine_assignment: sparse.csr_array, axes: Axes | None = None) ->
     axes = axes or _new_figure().add_subplot()
     weights = np.asarray(fine_assignment.toarray())
     order = np.argsort(weights.argmax(axis=1), kind="stable")
-    picture = axes.imshow(weights[order], cmap="Greys", vmin=0, aspect="auto", interpolation="none")
+    picture = _show_entries(axes, weights[order], "fine row", "coarse rows, by their heaviest fine row")
     axes.figure.colorbar(picture, ax=axes, label="weight in S_f")
     (n_coarse, n_fine), n_used = weights.shape, (weights != 0).any(axis=0).sum()
     axes.set_title(f"{fine_assignment.nnz:,} bridges from {n_coarse} coarse rows to {n_used} of {n_fine} fine rows")
-    axes.set(xlabel="fine row", ylabel="coarse rows, by their heaviest fine row")
-    _count_rows(axes)
     return axes
 
 
@@ -206,10 +201,13 @@ def principal_plane(points: Float64Array) -> tuple[Float64Array, Float64Array, F
     return centre, np.pad(directions, ((0, missing), (0, 0)))[:2], variances[:2] / (variances.sum() or 1.0)
 
 
-def _count_rows(axes: Axes) -> None:
-    """Ticks at whole numbers alone."""
+def _show_entries(axes: Axes, matrix: npt.NDArray[Any], xlabel: str, ylabel: str, vmax: float | None = None) -> Any:
+    """Every entry of a matrix as a field, white for 0 and black for `vmax` or the largest, with ticks at whole numbers alone."""
+    picture = axes.imshow(matrix, cmap="Greys", vmin=0, vmax=vmax, aspect="auto", interpolation="none")
+    axes.set(xlabel=xlabel, ylabel=ylabel)
     for axis in (axes.xaxis, axes.yaxis):
         axis.get_major_locator().set_params(integer=True)
+    return picture
 
 
 def _new_figure(width: float = 7, height: float = 4) -> Any:
