@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from .interactions import Split
-from .spec import Float64Array, IntArray, Settings, Triples, rank_by
+from .spec import Float64Array, IntArray, Settings, Triples, bipartite, normalise, rank_by
 from .training import Callbacks, Schedule, StageResult, Tables, default_ops, norm_adjacency_of, run_stage, start_state
 
 
@@ -38,14 +38,13 @@ def rank_by_item_filter(users: IntArray, seen: sparse.csr_array, k: int) -> tupl
 
 
 def item_filter(seen: sparse.csr_array) -> sparse.csr_array:
-    """R~: every pair divided by the root of the product of its user's and its item's number of pairs.
+    """R~: every pair divided by the root of the product of its user's and its item's number of pairs, as the graph A has it.
 
     Shapes: seen (U, I) -> (U, I).
     """
-    user_counts = np.diff(seen.indptr)
-    item_counts = np.bincount(seen.indices, minlength=seen.shape[1])
-    values = 1.0 / np.sqrt(np.repeat(user_counts, user_counts) * item_counts[seen.indices])
-    return sparse.csr_array((values, seen.indices.copy(), seen.indptr.copy()), shape=seen.shape)
+    n_users, n_items = seen.shape
+    users, items = seen.nonzero()
+    return normalise(bipartite(users, items, n_users, n_items))[:n_users, n_users:]
 
 
 @dataclass(frozen=True)
