@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from timeit import timeit
 from types import ModuleType
@@ -103,6 +105,15 @@ class _Run:
         if listener:
             listener(event)  # type: ignore[operator]
 
+    @contextmanager
+    def ending_by_name(self, state: State) -> Iterator[None]:
+        """Numbers that grow beyond all bounds end the stage, with its name and how far it came."""
+        try:
+            yield
+        except SpecError as error:
+            told = f"the {self.stage.name} stage ends after {state.n_steps} steps, lower rates may help: {error}"
+            raise SpecError(told) from error
+
     def judge(self, tables: Tables) -> tuple[float, float, Tables]:
         """(validation NDCG, factor of b, tables with it): the best of the schedule's factors, the first of them where some tie."""
         k, entities = self.schedule.selection_k, self.stage.embed(self.plan, tables)
@@ -115,7 +126,9 @@ class _Run:
 
     def evaluate(self, state: State) -> State:
         """The state with an evaluation of its tables: the best model, misses, the phase, and whether that was all."""
-        (ndcg, bias_scale, tables), schedule = self.judge(state.tables), self.schedule
+        schedule = self.schedule
+        with self.ending_by_name(state):
+            ndcg, bias_scale, tables = self.judge(state.tables)
         is_best = state.best is None or ndcg > state.best.ndcg
         best = Snapshot(tables, state.assignment, ndcg, state.epoch, state.n_steps) if is_best else state.best
         n_misses = 0 if is_best else state.n_misses + 1
@@ -174,23 +187,20 @@ class _Run:
         chooses, entities = state.phase == 2 and self.schedule.n_candidates > 1, None
         for number, start in enumerate(range(0, triples.users.size, self.schedule.batch)):
             batch = Triples(*(part[start : start + self.schedule.batch] for part in triples))
-            if chooses and number % STEPS_PER_CHOICE == 0:
-                entities = stage.embed(plan, state.tables)
-            try:
+            with self.ending_by_name(state):
+                if chooses and number % STEPS_PER_CHOICE == 0:
+                    entities = stage.embed(plan, state.tables)
                 loss, grads = stage.loss_and_grad(plan, state.tables, self.chosen(batch, state.tables, entities))
-            except SpecError as error:
-                told = f"the {stage.name} stage ends after {state.n_steps} steps, lower rates may help: {error}"
-                raise SpecError(told) from error
-            if state.phase == 2 and start == 0:
-                # The gradient above is that of the pass made with the old assignment.
-                assignment = self.stage.refresh(self.plan, state.tables)
-                self.plan = self.stage.prepare(assignment, self.plan)
-                plan = self.plan if stage is self.stage else stage.prepare(assignment, plan)
-                state = replace(state, assignment=assignment, n_refreshes=state.n_refreshes + 1)
-            lr = self.schedule.lr_at(state.n_steps, self.max_steps)
-            rates = [lr] * (len(grads) - 1) + [lr * self.schedule.bias_lr]
-            trained = zip(state.tables, grads, state.moments, rates, strict=True)
-            tables, moments = zip(*(self.ops.adam_step(*each, self.settings) for each in trained), strict=True)
+                if state.phase == 2 and start == 0:
+                    # The gradient above is that of the pass made with the old assignment.
+                    assignment = self.stage.refresh(self.plan, state.tables)
+                    self.plan = self.stage.prepare(assignment, self.plan)
+                    plan = self.plan if stage is self.stage else stage.prepare(assignment, plan)
+                    state = replace(state, assignment=assignment, n_refreshes=state.n_refreshes + 1)
+                lr = self.schedule.lr_at(state.n_steps, self.max_steps)
+                rates = [lr] * (len(grads) - 1) + [lr * self.schedule.bias_lr]
+                trained = zip(state.tables, grads, state.moments, rates, strict=True)
+                tables, moments = zip(*(self.ops.adam_step(*each, self.settings) for each in trained), strict=True)
             state = replace(state, tables=tables, moments=moments, n_steps=state.n_steps + 1)
             self.losses.append(loss)
             progress = Progress(self.stage.name, state.phase, state.epoch, state.n_steps, self.max_steps, loss, self.seconds)

@@ -121,8 +121,10 @@ def test_users_who_are_all_the_same_are_trained_all_the_same(ops: ModuleType) ->
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_rates_that_are_too_high_end_with_their_name(ops: ModuleType) -> None:
-    recipe = with_schedules(RECIPE, lr=1e307)
+@pytest.mark.parametrize("changes", [{}, {"batch": 10**6, "evaluate_every": 1}])
+def test_rates_that_are_too_high_end_with_their_name(ops: ModuleType, changes: dict[str, int]) -> None:
+    """Whoever finds it first: the second step, or an evaluation after the first."""
+    recipe = with_schedules(RECIPE, lr=1e307, **changes)
     with pytest.raises(SpecError, match=r"the coarse stage ends after [0-9]+ steps, lower rates may help: .* must be finite"):
         train(tiny_split(), SETTINGS, recipe, seed=0, ops=ops)
 
