@@ -164,10 +164,8 @@ def plot_embeddings(
         places = (points - centre) @ directions.T
         of_all = f"of {counts[name]:,} " if counts.get(name, 0) > len(points) else ""
         axes.scatter(places[:, 0], places[:, 1], label=f"{len(points):,} {of_all}{name}", linewidths=0.7, **style)
-    axes.set(title="Directions of propagated embeddings in one plane", aspect="equal")
-    axes.set(
-        **{f"{axis}label": f"component {i + 1} ({100 * shares[i]:.0f} % of the entities' variance)" for i, axis in enumerate("xy")}
-    )
+    first, second = (f"component {i} ({100 * share:.0f} % of the entities' variance)" for i, share in enumerate(shares, 1))
+    axes.set(title="Directions of propagated embeddings in one plane", aspect="equal", xlabel=first, ylabel=second)
     axes.legend(fontsize="small")
     return axes
 
