@@ -70,7 +70,10 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """The longest that the stage can take at this pace; patience may end it sooner."""
+        """The longest that all steps and evaluations can take at this pace; patience may end the stage sooner.
+
+        What comes once an epoch is not in it: sampling, a refresh, a graph of the epoch's own.
+        """
         return self.max_steps * self.step_seconds + self.max_evaluations * self.evaluation_seconds
 
 
