@@ -26,10 +26,10 @@ class ProgressLine:
 
     def estimated(self, estimate: Estimate) -> None:
         """Say how long a stage takes that goes on to its last step."""
-        _say(
-            f"{estimate.stage}: at most {_duration(estimate.seconds)} for {estimate.max_steps:,} steps of "
-            f"{estimate.step_seconds:.3f} s and {estimate.max_evaluations} evaluations of {estimate.evaluation_seconds:.2f} s\n"
-        )
+        steps = f"{estimate.max_steps:,} steps of {estimate.step_seconds:.3f} s"
+        epochs = f"{estimate.max_epochs} epochs of {estimate.epoch_seconds:.2f} s besides"
+        evaluations = f"{estimate.max_evaluations} evaluations of {estimate.evaluation_seconds:.2f} s"
+        _say(f"{estimate.stage}: at most {_duration(estimate.seconds)} for {steps}, {epochs} and {evaluations}\n")
 
     def stepped(self, progress: Progress) -> None:
         """Show how far training is, a few times a second."""

@@ -693,7 +693,8 @@ class Full(io.StringIO):
 def test_progress_that_nobody_can_be_told_ends_nothing(monkeypatch: pytest.MonkeyPatch, stderr: io.StringIO | None) -> None:
     monkeypatch.setattr(sys, "stderr", stderr)
     progress = ProgressLine()
-    progress.estimated(Estimate("coarse", 1.0, 1.0, 10, 2))
+    seconds = dict.fromkeys(("step_seconds", "epoch_seconds", "evaluation_seconds"), 1.0)
+    progress.estimated(Estimate(stage="coarse", max_steps=10, max_epochs=5, max_evaluations=2, **seconds))
     progress.close()
     assert not progress.live
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
-from timeit import timeit
 from types import ModuleType
 from typing import Any, Unpack, cast
 
@@ -21,7 +21,6 @@ from .recipes import Schedule
 from .stages import Stage, Tables, default_ops, norm_adjacency_of
 from .state import Callbacks, Estimate, Evaluation, Progress, Snapshot, StageResult, State
 
-N_MEASURED_STEPS = 3
 SMALL = 2**20
 """Pairs times dimensions below which one thread trains: two would gain a quarter of a millisecond a step on an idle machine, and
 lose twenty where it has other work, waiting for each other."""
@@ -181,11 +180,11 @@ class _Run:
             triples = Triples(*(part[is_unseen] for part in triples))
         return stage, stage.prepare(state.assignment, self.plan), triples
 
-    def train_epoch(self, state: State) -> State:
-        """The state after the training of one epoch."""
+    def train_epoch(self, state: State, most: int | None = None) -> State:
+        """The state after the training of one epoch, or of its first steps, so many at most."""
         stage, plan, triples = self.begin_epoch(state)
         chooses, entities = state.phase == 2 and self.schedule.n_candidates > 1, None
-        for number, start in enumerate(range(0, triples.users.size, self.schedule.batch)):
+        for number, start in enumerate(range(0, triples.users.size, self.schedule.batch)[:most]):
             batch = Triples(*(part[start : start + self.schedule.batch] for part in triples))
             with self.ending_by_name(state):
                 if chooses and number % STEPS_PER_CHOICE == 0:
@@ -208,24 +207,30 @@ class _Run:
         return replace(state, rng=dict(self.rng.bit_generator.state), epoch=state.epoch + 1)
 
     def estimate(self, state: State) -> None:
-        """Tell how long the rest can take, from a few steps and an evaluation that neither state nor generator notices."""
+        """Tell how long the rest can take, from an evaluation and the beginning of an epoch of phase 2 that leave no trace."""
         if not self.callbacks.get("on_estimate"):
             return
-        schedule = self.schedule
-        n_draws = -(-schedule.batch // schedule.n_negatives)
-        triples = self.ops.sample_triples(self.seen, n_draws, schedule.n_negatives, rng=np.random.default_rng(0))
-        batch = Triples(*(part[: schedule.batch] for part in triples))
-        entities = self.stage.embed(self.plan, state.tables) if schedule.n_candidates > 1 else None
-
-        def step() -> None:
-            self.stage.loss_and_grad(self.plan, state.tables, self.chosen(batch, state.tables, entities))
-
-        step()  # compiles, and makes work buffers
-        step_seconds = timeit(step, timer=time.perf_counter, number=N_MEASURED_STEPS) / N_MEASURED_STEPS
-        evaluation_seconds = timeit(lambda: self.judge(state.tables), timer=time.perf_counter, number=1)
-        n_evaluations = (schedule.last_evaluation - state.epoch) // schedule.evaluate_every + (not state.is_evaluated)
-        n_steps = self.max_steps - state.n_steps
-        self.tell("on_estimate", Estimate(self.stage.name, step_seconds, evaluation_seconds, n_steps, n_evaluations))
+        trial, told, later = copy(self), list[Progress](), replace(state, phase=2)
+        trial.callbacks, trial.losses, trial.rng = {"on_step": told.append}, [], np.random.default_rng(0)
+        trial.train_epoch(later, 1)  # compiles, and makes work buffers
+        told.clear()
+        began = self.seconds
+        trial.train_epoch(later, 1 + STEPS_PER_CHOICE)
+        seconds, began = self.seconds - began, self.seconds
+        self.judge(state.tables)
+        evaluation_seconds = self.seconds - began
+        step_seconds = (told[-1].seconds - told[0].seconds) / (len(told) - 1) if len(told) > 1 else 0.0
+        n_epochs = self.schedule.last_evaluation - state.epoch
+        estimate = Estimate(
+            stage=self.stage.name,
+            step_seconds=step_seconds,
+            epoch_seconds=max(seconds - len(told) * step_seconds, 0.0),
+            evaluation_seconds=evaluation_seconds,
+            max_steps=self.max_steps - state.n_steps,
+            max_epochs=n_epochs,
+            max_evaluations=n_epochs // self.schedule.evaluate_every + (not state.is_evaluated),
+        )
+        self.tell("on_estimate", estimate)
 
 
 def require_pairs(split: Split) -> None:

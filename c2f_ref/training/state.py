@@ -58,23 +58,26 @@ class Progress:
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What `on_estimate` is told before a stage: seconds of a step and of an evaluation, measured, and how many there can be."""
+    """What `on_estimate` is told before a stage: seconds, measured, and how many steps, epochs and evaluations there can be.
+
+    `epoch_seconds` is what an epoch takes besides its steps: sampling, a refresh, perhaps a graph of its own.
+    """
 
     stage: str
     step_seconds: float
+    epoch_seconds: float
     evaluation_seconds: float
     max_steps: int
+    max_epochs: int
     max_evaluations: int
 
     @property
     def seconds(self) -> float:
-        """The longest that all steps and evaluations can take at this pace; patience may end the stage sooner.
-
-        What comes once an epoch is not in it: sampling, a refresh, a graph of the epoch's own.
-        """
-        return self.max_steps * self.step_seconds + self.max_evaluations * self.evaluation_seconds
+        """The longest that the stage can take at this pace; patience may end it sooner."""
+        of_epochs = self.max_steps * self.step_seconds + self.max_epochs * self.epoch_seconds
+        return of_epochs + self.max_evaluations * self.evaluation_seconds
 
 
 @dataclass(frozen=True)

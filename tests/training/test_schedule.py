@@ -437,39 +437,53 @@ class Clock:
         """Calls of this method take so long, one after the other; the last number holds for all that follow."""
         call, durations = getattr(script, method), chain(seconds, repeat(seconds[-1]))
 
-        def slowly(*given: Any) -> Any:
+        def slowly(*given: Any, **named: Any) -> Any:
             self.now += next(durations)
-            return call(*given)
+            return call(*given, **named)
 
         setattr(script, method, slowly)
 
 
 def test_an_estimate_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first step compiles, 100 seconds long, and does not count; of the next three, 2, 3 and 4 seconds long, the mean does.
+    """The first step compiles, 100 seconds long, and does not count. Then an epoch of 3 steps takes 57 seconds: 20 for triples, 30
+    for a refresh, and 1, 2 and 4. The last two steps took 3 each, and so the epoch 57 - 3 * 3 = 48 besides its steps.
 
-    12 epochs: evaluations of 0, 5 and 10, 7 seconds each, and 30 steps: 30 * 3 + 3 * 7 = 111 seconds.
+    12 epochs: evaluations of 0, 5 and 10, 7 seconds each, and 30 steps in 10: 30 * 3 + 10 * 48 + 3 * 7 = 591 seconds.
     """
     clock, script, told = Clock(monkeypatch), Script([5, 1, 2, 3]), []
-    clock.slow(script, "loss_and_grad", [100.0, 2.0, 3.0, 4.0, 0.0])
+    clock.slow(script, "loss_and_grad", [100.0, 1.0, 2.0, 4.0, 0.0])
+    clock.slow(script, "sample_triples", [0.0, 20.0, 0.0])
+    clock.slow(script, "refresh", [0.0, 30.0, 0.0])
     clock.slow(script, "embed", [7.0, 0.0])
+    script.ops.sample_triples = script.sample_triples  # type: ignore[attr-defined]
     kept = scheduled(max_epochs=12)
     result = run_stage(script, start(), SPLIT, Settings(), kept, ops=script.ops, on_estimate=told.append)
-    assert told == [Estimate("scripted", step_seconds=3.0, evaluation_seconds=7.0, max_steps=30, max_evaluations=3)]
-    assert told[0].seconds == 111.0
+    paces = {"step_seconds": 3.0, "epoch_seconds": 48.0, "evaluation_seconds": 7.0}
+    assert told == [Estimate(stage="scripted", **paces, max_steps=30, max_epochs=10, max_evaluations=3)]
+    assert told[0].seconds == 591.0
     # The stage itself began after that: from its own tables, and its first step is its first.
-    assert script.log.count(("grad", 0, 0.0)) == 4 + 1
+    assert script.log.count(("grad", 0, 0.0)) == 1 + 1
     assert [e.ndcg for e in result.evaluations] == pytest.approx([NDCG[level] for level in (1, 2, 3)])
     assert result.evaluations[1].loss == 7.0
     assert result.n_steps == steps_of(result.best) == 30
 
 
+def test_an_epoch_of_one_step_is_estimated_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nothing to divide by, all 9 seconds of an epoch are the epoch's: 10 of them until the last evaluation."""
+    clock, script, told = Clock(monkeypatch), Script([5, 1, 2, 3]), []
+    clock.slow(script, "loss_and_grad", [100.0, 9.0, 0.0])
+    kept = scheduled(max_epochs=12, draws_per_epoch=1)
+    run_stage(script, start(), SPLIT, Settings(), kept, ops=script.ops, on_estimate=told.append)
+    assert (told[0].step_seconds, told[0].epoch_seconds, told[0].seconds) == (0.0, 9.0, 90.0)
+
+
 def test_an_estimate_is_told_of_what_is_left() -> None:
-    """In the state of epoch 5, which is evaluated, one more evaluation is left, that of epoch 10, and 15 of 30 steps."""
+    """In the state of epoch 5, which is evaluated, one more evaluation is left, that of epoch 10, 5 epochs, and 15 of 30 steps."""
     states: list[State] = []
     told: list[Estimate] = []
     run([1, 2, 3], max_epochs=12, hooks={"on_state": states.append})
     run([3], states[1], max_epochs=12, hooks={"on_estimate": told.append})
-    assert [(one.max_steps, one.max_evaluations) for one in told] == [(15, 1)]
+    assert [(one.max_steps, one.max_epochs, one.max_evaluations) for one in told] == [(15, 5, 1)]
 
 
 def test_a_finished_state_trains_nothing_and_tells_nobody() -> None:
