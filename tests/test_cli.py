@@ -252,6 +252,31 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_model(files: Files, tmp_path
     assert (tmp_path / "m").read_bytes() == files.csv_model.read_bytes()
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("library", ["numpy", "scipy.sparse", "c2f_ref.training.runs"])
+def test_a_stop_while_libraries_are_imported_is_as_quiet_as_later(name: str, library: str) -> None:
+    stop = (
+        f"import os, signal, sys\n"
+        f"class Stop:\n"
+        f"    def find_spec(name, *_): name == {library!r} and os.kill(os.getpid(), signal.{name})\n"
+        f"sys.meta_path.insert(0, Stop)\n"
+        f"sys.argv = ['c2f-ref', 'doctor']\n"
+        f"import c2f_ref.__main__"
+    )
+    assert process("-c", stop) == Outcome(130, "", "\nc2f-ref: interrupted\n")
+
+
+def test_only_training_can_be_resumed(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`plot` has an option --checkpoint too."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.models, "load_model", interrupted)
+    done = run("plot", files.csv_model, "--out", tmp_path / "p", "--checkpoint", tmp_path)
+    assert done == Outcome(130, "", "\nc2f-ref: interrupted\n")
+
+
 def test_neither_threads_nor_a_checkpoint_change_the_model(files: Files, tmp_path: Path) -> None:
     done = run("train", files.csv, "--out", tmp_path / "m", *TINY, "--seed", 3, "--threads", 1, "--checkpoint", tmp_path / "kept")
     assert done.code == 0
@@ -657,15 +682,15 @@ def test_python_m_is_the_same_command(files: Files) -> None:
 # The front door
 
 
-@pytest.mark.parametrize("imported", ["c2f_ref", "c2f_ref.spec", "c2f_ref.cli"])
+@pytest.mark.parametrize("imported", ["c2f_ref", "c2f_ref.cli", "c2f_ref.spec", "c2f_ref.cli.commands"])
 def test_importing_loads_nothing_heavy(imported: str) -> None:
-    """The command line has a table to print before it needs a picture or a PCA."""
+    """The command line has a table to print before it needs a picture or a PCA; and a word for Ctrl-C before it has NumPy."""
     done = process("-c", f"import sys, {imported}; print(*sys.modules)")
     assert done.code == 0
     names = {name.split(".")[0] for name in done.out.split()}
     assert "c2f_ref" in names
     assert not names & {"numba", "sklearn", "matplotlib", "torch", "pymetis"}
-    assert ("numpy" in names) == (imported != "c2f_ref")
+    assert ("numpy" in names) == (imported not in ("c2f_ref", "c2f_ref.cli"))
 
 
 @pytest.mark.parametrize("name", c2f_ref.__all__)

@@ -1,65 +1,30 @@
-"""The command line: `c2f-ref` and `python -m c2f_ref`.
-
-Results go to stdout, progress to stderr. Exit codes: 0 done, 1 a check failed, 2 wrong usage, 3 bad input file, or no room for
-what is asked.
-"""
+"""The command line: `c2f-ref` and `python -m c2f_ref`; `commands` says what it does."""
 
 from __future__ import annotations
 
-import argparse
-import io
-import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
 
-from ..conformance import ModuleLoadError, VectorError
-from ..container import BundleError
-from ..interactions import DataError
-from ..spec import SettingsError, SpecError
-from . import check, models, train
-
-BROKEN_PIPE = 141
-"""Exit code when nobody reads the output any more, as shells have it."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C or SIGTERM, as shells have it."""
-COMMANDS = (train, models, check)
-"""Modules whose `add` puts commands into the parser, in the order of the help text."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `arguments` default to those of the process."""
-    parser = argparse.ArgumentParser(prog="c2f-ref", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in COMMANDS:
-        module.add(commands)
-    options = parser.parse_args(arguments)
     terminated = signal.signal(signal.SIGTERM, _on_terminate)
     try:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # raw ids may hold what the terminal cannot show
-        code = int(options.run(options) or 0)
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        return code
-    except KeyboardInterrupt:
-        folder = getattr(options, "checkpoint", None)
-        how_to_go_on = f"; the same command with --resume goes on from {folder}" if folder else ""
-        parser.exit(INTERRUPTED, f"\n{parser.prog}: interrupted{how_to_go_on}\n")
-    except BrokenPipeError:  # `c2f-ref ... | head`: whoever read has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes
-        return BROKEN_PIPE
-    except (SettingsError, ModuleLoadError, ModuleNotFoundError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
-    except (DataError, BundleError, VectorError, SpecError, OSError) as error:
-        parser.exit(3, f"{parser.prog}: {error}\n")
-    except MemoryError as error:
-        parser.exit(3, f"{parser.prog}: not enough memory for these data and settings: {str(error) or 'nothing is left'}\n")
+        from .commands import run  # takes a third of a second, in which Ctrl-C is to be as quiet as later
+
+        return run(arguments)
+    except KeyboardInterrupt as stop:
+        told = "; ".join(["interrupted", *getattr(stop, "__notes__", [])])
+        print(f"\nc2f-ref: {told}", file=sys.stderr)
+        return INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, terminated)
 
 
-def _on_terminate(signal_number: int, frame: Any) -> None:
+def _on_terminate(signal_number: int, frame: object) -> None:
     """End as after Ctrl-C, so that everything that is being written is finished or undone."""
     raise KeyboardInterrupt

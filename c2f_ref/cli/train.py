@@ -66,18 +66,23 @@ def _train(options: argparse.Namespace) -> None:
     if ops is spec and options.implementation == "fast":
         print("numba is not installed: the specification trains, slowly and in float64", file=sys.stderr)
     progress = ProgressLine()
-    with at_most(options.threads):
-        coarse, fine = train(
-            split,
-            settings,
-            recipe,
-            seed=options.seed,
-            ops=ops,
-            partition=PARTITIONERS[options.partition],
-            checkpoint=options.checkpoint,
-            resume=options.resume,
-            **progress.callbacks(),
-        )
+    try:
+        with at_most(options.threads):
+            coarse, fine = train(
+                split,
+                settings,
+                recipe,
+                seed=options.seed,
+                ops=ops,
+                partition=PARTITIONERS[options.partition],
+                checkpoint=options.checkpoint,
+                resume=options.resume,
+                **progress.callbacks(),
+            )
+    except KeyboardInterrupt as stop:
+        if options.checkpoint:
+            stop.add_note(f"the same command with --resume goes on from {options.checkpoint}")
+        raise
     progress.close()
     provenance = {
         "recipe": options.recipe,
