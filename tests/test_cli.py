@@ -594,7 +594,7 @@ def test_conformance_reports_as_one_json_object(vectors: Path) -> None:
             ["train", "{csv}", "--out", "{home}/fine.npz", "--checkpoint", "{home}"],
             "fine.npz is read or kept by the training itself",
         ),
-        (["memory", "{csv_model}", "--users", "3", "--set", "dim=3"], "leave out --users, --set, or the MODEL"),
+        (["memory", "{csv_model}", "--users", "3", "--set", "dim=3"], "leave out --set, --users, or the MODEL"),
         (["conformance", "--command", "'x {in} {out}"], "the command must be words of a shell"),
         (["conformance", "--command", ""], "the command must say where {in} goes"),
         (["conformance", "c2f_ref.spec", "--time-limit", "nan"], "expected seconds, more than 0 and at most 1e+06, got nan"),

@@ -112,6 +112,16 @@ def test_a_budget_gives_the_largest_model(capsys: pytest.CaptureFixture[str], bu
 
 
 @pytest.mark.parametrize(
+    "option",
+    ["--users 3", "--items 0", "--pairs 0", "--id-bytes 8", "--dtype float32", "--tables float16", "--budget 2MiB", "--set dim=3"],
+)
+def test_no_option_is_ignored_beside_a_model(path: Path, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, told = refused(capsys, path, "--json", *option.split())
+    assert code == 2
+    assert f"memory of a MODEL is what it is: leave out {option.split()[0]}, or the MODEL" in told
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         ([], 2, "memory needs a MODEL, or --users and --items"),

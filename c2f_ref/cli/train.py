@@ -15,48 +15,41 @@ from ..progress import ProgressLine
 from ..spec import Settings, SettingsError
 from ..threads import at_most
 from ..training import RECIPES, default_ops, to_model, train, with_overrides
-from .arguments import Commands, add_command, add_data, at_least
+from .arguments import DATA, SEED, SET, Commands, add_command, positive_number
 
 STORED = {"float16": ("float16", "float32"), "float32": ("float32", "float32"), "float64": ("float64", "float64")}
 """Types of both tables and of all other values in a model file."""
 PARTITIONERS = {"own": spec.partition, "metis": spec.metis_partition}
-TRAIN_EXAMPLE = """\
-c2f-ref train ratings.csv --out model.npz --set n_coarse=60 --set n_fine=20 --checkpoint run
-
-Stopped? The same command with --resume goes on to the same bytes.
-"""
 
 
 def add(commands: Commands) -> None:
     """Put both commands among the others."""
-    text = "train both stages on planted data and show everything, in under a minute"
-    demo = add_command(commands, _demo, "demo", text, "c2f-ref demo --out c2f-demo")
-    demo.add_argument("--out", type=Path, default=Path("c2f-demo"), metavar="DIR", help="folder for model and picture")
-    demo.add_argument("--seed", type=at_least(0), default=0)
+    argument = add_command(commands, "demo", _demo, "c2f-ref demo --out c2f-demo", SEED)
+    argument("--out", type=Path, default=Path("c2f-demo"), metavar="DIR", help="folder for model and picture (default %(default)s)")
 
-    train_ = add_command(commands, _train, "train", "train both stages on your interactions", TRAIN_EXAMPLE)
-    add_data(train_)
-    train_.add_argument("--out", type=Path, required=True, metavar="MODEL")
-    train_.add_argument("--recipe", choices=sorted(RECIPES), default="laptop")
-    train_.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override a field of Settings or Recipe")
-    train_.add_argument("--seed", type=at_least(0), default=0)
-    train_.add_argument("--partition", choices=PARTITIONERS, default="own", help='"metis" needs the extra of that name')
-    train_.add_argument(
-        "--implementation", choices=["fast", "spec"], default="fast", help="compiled, or the specification in float64, slowly"
-    )
-    train_.add_argument(
-        "--store", choices=STORED, help="numbers of MODEL; float16 is for its tables alone (default float32, float64 from spec)"
-    )
-    train_.add_argument("--threads", type=at_least(1), metavar="N", help="of the compiled loops; changes no result")
-    train_.add_argument("--checkpoint", type=Path, metavar="DIR", help="keep here what is needed to go on after a stop")
-    train_.add_argument("--resume", action="store_true", help="go on from --checkpoint, if anything is there")
+    example = "c2f-ref train ratings.csv --out model.npz --set n_coarse=60 --set n_fine=20 --checkpoint run"
+    argument = add_command(commands, "train", _train, example, DATA, SET, SEED)
+    argument("--out", type=Path, required=True, metavar="MODEL", help="the file to write")
+    argument("--recipe", choices=sorted(RECIPES), default="laptop", help="how to train (default %(default)s)")
+    argument("--partition", choices=PARTITIONERS, default="own", help='"metis" needs the extra of that name')
+    argument("--implementation", choices=["fast", "spec"], default="fast", help="compiled, or the specification in float64, slowly")
+    store_text = "numbers of MODEL; float16 is for its tables alone (default float32, float64 from spec)"
+    argument("--store", choices=STORED, help=store_text)
+    argument("--threads", type=positive_number, metavar="N", help="of the compiled loops; changes no result")
+    argument("--checkpoint", type=Path, metavar="DIR", help="keep here what is needed to go on after a stop")
+    argument("--resume", action="store_true", help="go on from --checkpoint, if anything is there")
 
 
 def _demo(options: argparse.Namespace) -> None:
+    """Train both stages on planted data and show everything, in under a minute."""
     run_demo(options.out, options.seed)
 
 
 def _train(options: argparse.Namespace) -> None:
+    """Train both stages on your interactions.
+
+    Stopped? With --checkpoint, the same command and --resume go on to the same bytes.
+    """
     require_place(options.out)
     _require_no_input(options)
     split = read_split(options.data, split_file=options.split, seed=options.split_seed)
