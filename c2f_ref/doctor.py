@@ -16,6 +16,8 @@ from scipy import sparse
 from . import __version__, spec
 
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "numba", "matplotlib", "threadpoolctl")
+PROC = Path("/proc")
+"""Where Linux tells of itself."""
 VARIABLES = ("NUMBA_", "OMP_", "OPENBLAS_", "MKL_", "BLIS_", "VECLIB_", "KMP_")
 """How names of environment variables begin that set threads or the compiler."""
 
@@ -28,11 +30,12 @@ def examine() -> dict[str, Any]:
     variables = {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)}  # some libraries set more
     affinity = getattr(os, "sched_getaffinity", None)  # on which processors this process may run, where the system tells
     allowed = len(affinity(0)) if affinity else "unknown"
+    processor = _linux_says("cpuinfo", "model name") or platform.processor() or "unknown"
     return {
         "versions": {"c2f_ref": __version__, "python": platform.python_version()} | _versions(),
         "platform": {"system": platform.platform(), "machine": platform.machine(), "implementation": sys.implementation.name},
-        "processors": {"name": platform.processor() or "unknown", "count": os.cpu_count(), "allowed": allowed},
-        "memory": _memory(),
+        "processors": {"name": processor, "count": os.cpu_count(), "allowed": allowed},
+        "memory": {"total": _total_memory(), "available": _linux_says("meminfo", "MemAvailable") or "unknown"},
         "thread pools": _thread_pools(),
         "numba": _numba(),
         "environment": variables,
@@ -59,21 +62,20 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _memory() -> dict[str, str]:
-    """Memory of the machine, where the system tells."""
-    told = {"total": "unknown", "available": "unknown"}
+def _linux_says(file: str, name: str) -> str | None:
+    """The first value of this name in a file of `PROC`; None where the system has no such file, or the file no such name."""
     try:
-        told["total"] = _mebibytes(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        kibibytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
-        told["available"] = _mebibytes(1024 * int(kibibytes))
-    except (AttributeError, ValueError, OSError, StopIteration):
-        pass  # not a system that has these
-    return told
+        lines = (PROC / file).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), None)
 
 
-def _mebibytes(n_bytes: int) -> str:
-    return f"{n_bytes / 2**20:,.0f} MiB"
+def _total_memory() -> str:
+    try:
+        return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 1024} kB"  # as Linux says what is available
+    except (AttributeError, ValueError, OSError):
+        return "unknown"
 
 
 def _thread_pools() -> dict[str, Any]:
@@ -107,7 +109,8 @@ def _numba() -> dict[str, Any]:
         if not fast.compile.is_compiled:
             return told | {"compiler": "off, by NUMBA_DISABLE_JIT"}
         kernel: Any = fast.kernels.add_row
-        return told | {"compiler": "on", "threading layer": numba.threading_layer(), "cache": str(kernel.stats.cache_path)}
+        told |= {"compiler": "on", "compiles for": import_module("llvmlite.binding").get_host_cpu_name()}
+        return told | {"threading layer": numba.threading_layer(), "cache": str(kernel.stats.cache_path)}
     except ModuleNotFoundError as error:
         return {"kernel": f"left out: {error.name} is not installed"}
     except Exception as error:  # as above

@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import platform
 import re
 import shlex
 import subprocess
@@ -204,6 +205,8 @@ def compiled(monkeypatch: pytest.MonkeyPatch, compose: Any) -> None:
     numba = SimpleNamespace(__version__="1", get_num_threads=lambda: 3, threading_layer=lambda: "omp")
     monkeypatch.setattr(c2f_ref, "fast", stand_in, raising=False)
     monkeypatch.setitem(sys.modules, "numba", numba)
+    monkeypatch.setitem(sys.modules, "llvmlite", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "llvmlite.binding", SimpleNamespace(get_host_cpu_name=lambda: "cortex-a76"))
 
 
 def raising(error: Exception) -> Any:
@@ -222,6 +225,7 @@ def test_the_compiler_is_described_after_it_has_worked(monkeypatch: pytest.Monke
         "kernel": "gives the bits of the specification",
         "threads": 3,
         "compiler": "on",
+        "compiles for": "cortex-a76",
         "threading layer": "omp",
         "cache": "cache",
     }
@@ -269,13 +273,24 @@ def test_a_library_that_is_installed_and_cannot_be_imported_is_a_fault(
     assert code == 1
 
 
-def test_a_system_that_tells_less_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_that_tells_less_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "PROC", tmp_path)
+    monkeypatch.setattr(platform, "processor", lambda: "")
     for name in ("sysconf", "sched_getaffinity"):
         monkeypatch.delattr(os, name, raising=False)
     found = examine()
     assert found["memory"] == {"total": "unknown", "available": "unknown"}
-    assert found["processors"]["allowed"] == "unknown"
+    assert found["processors"] | {"count": 0} == {"name": "unknown", "count": 0, "allowed": "unknown"}
     assert is_sound(found)
+
+
+def test_processor_and_free_memory_are_those_that_linux_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of several processors; `platform.processor` says nothing there."""
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Chip: 5\n\nprocessor\t: 1\nmodel name\t: Chip: 6\n")
+    (tmp_path / "meminfo").write_text("MemTotal:   9 kB\nMemAvailable:      7 kB\n")
+    monkeypatch.setattr(doctor, "PROC", tmp_path)
+    found = examine()
+    assert (found["processors"]["name"], found["memory"]["available"]) == ("Chip: 5", "7 kB")
 
 
 def test_only_variables_that_set_threads_or_the_compiler_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
