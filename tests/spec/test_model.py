@@ -399,7 +399,7 @@ def test_tables_of_another_shape_are_refused() -> None:
             call()
 
 
-def test_triples_out_of_range_are_refused() -> None:
+def test_triples_out_of_range_or_of_another_shape_are_refused() -> None:
     plan, other_plan, coarse, fine, bias, _ = small()
     for triples in [
         Triples(ints(2), ints(0), ints(1)),
@@ -408,6 +408,7 @@ def test_triples_out_of_range_are_refused() -> None:
         Triples(ints(0), ints(0), ints(-1)),
         Triples(ints(0, 1), ints(0), ints(1, 2)),
         Triples(ints(0), ints(0), ints(1, 2)),
+        Triples(*(ints(0, 1).reshape(1, 2) for _ in range(3))),
     ]:
         with pytest.raises(SpecError, match=r"(users|positives|negatives) must"):
             coarse_loss_and_grad(plan, coarse, bias, triples)
