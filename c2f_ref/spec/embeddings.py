@@ -115,7 +115,7 @@ def start_coarse(n_entities: int, settings: Settings, *, rng: np.random.Generato
     """The first E_c and b, both from a standard normal: (coarse, bias).
 
     Shapes: -> (C, D), (N,) float64.
-    Edge: the official bias starts from N(0, 1) too, which is far from 0 beside the scores.
+    Edge: the bias is noise at first, as in the official code; `c2f_ref.training.Recipe` has other starts for it.
     Source: coarse stage, step 1.
     """
     return rng.standard_normal((settings.n_coarse, settings.dim)), rng.standard_normal(n_entities)
@@ -127,9 +127,9 @@ def start_fine(coarse: Float64Array, settings: Settings, *, rng: np.random.Gener
     `method` as in `sparse_pca_scores`.
 
     Shapes: coarse (C, D) -> (F, D).
-    Edge: dense at the start (D6), with at most min(components, D) entries a row that are not 0; they stay the only ones.
+    Edge: scores are dense (D6), so min(components, D) entries a row are not 0; an entry that is 0 stays so in training.
     Rows that vary little against `sparse_pca_alpha` give scores of 0, and a fine table that can never learn.
-    Errors: SpecError for values that are not finite.
+    Errors: SpecError for another shape, values that are not finite, or another method.
     Source: fine stage, step 2.
     """
     require_shape("coarse", coarse, (settings.n_coarse, settings.dim))
@@ -176,6 +176,7 @@ def draw_positions(n_rows: int, n_positions: int, dim: int, *, rng: np.random.Ge
 
     Shapes: -> (n_rows, n_positions) int64.
     Edge: n_positions == dim gives every column in order.
+    Errors: SpecError for n_positions outside [0, dim].
     Source: fine stage, step 2 (D6: each row draws its own, so a column has no common meaning).
     """
     if not 0 <= n_positions <= dim:

@@ -28,6 +28,17 @@ class SettingsError(SpecError):
     """A setting, or a combination of settings and sizes, that the method is not defined for."""
 
 
+_RANGES = {
+    (1, math.inf): ("n_coarse", "dim", "coarse_per_entity", "fine_per_coarse", "sparse_pca_components"),
+    (0, math.inf): ("n_fine", "n_layers", "threshold"),
+    (0, math.nextafter(math.inf, 0)): ("l2_weight", "sparse_pca_alpha"),
+    (0.0, 1.0): ("anchor_weight", "bridge_weight", "pinv_rtol"),
+    (0.0, math.nextafter(1.0, 0.0)): ("adam_beta1", "adam_beta2"),
+    (math.nextafter(0.0, 1.0), math.inf): ("clip_limit", "adam_epsilon"),
+}
+"""The least and the largest value of every field of `Settings`; a field that may be None has them when it is a number."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Every number of the method, once; the defaults are the published Gowalla run.
@@ -73,20 +84,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         _require_types(self)
-        for name in ("n_coarse", "dim", "coarse_per_entity", "fine_per_coarse", "sparse_pca_components"):
-            _require_range(self, name, 1, math.inf)
-        for name in ("n_fine", "n_layers", "threshold"):
-            _require_range(self, name, 0, math.inf)
-        for name in ("l2_weight", "sparse_pca_alpha"):
-            _require_range(self, name, 0, math.nextafter(math.inf, 0))
-        for name in ("anchor_weight", "bridge_weight"):
-            _require_range(self, name, 0.0, 1.0)
-        for name in ("adam_beta1", "adam_beta2"):
-            _require_range(self, name, 0.0, math.nextafter(1.0, 0.0))
-        for name in ("clip_limit", "adam_epsilon"):
-            _require_range(self, name, math.nextafter(0.0, 1.0), math.inf)
-        if self.pinv_rtol is not None:
-            _require_range(self, "pinv_rtol", 0.0, 1.0)
+        for (low, high), names in _RANGES.items():
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and not low <= value <= high:
+                    raise SettingsError(f"{name} must be in [{low}, {high}], got {value}")
         if self.coarse_per_entity > self.n_coarse:
             raise SettingsError(f"coarse_per_entity must be at most n_coarse = {self.n_coarse}, got {self.coarse_per_entity}")
         if 0 < self.n_fine < self.fine_per_coarse:
@@ -103,23 +105,23 @@ class Settings:
         n_pairs: int = 0,
         dtype: npt.DTypeLike = np.float32,
         table_dtype: npt.DTypeLike | None = None,
-        **fields: Any,
+        **others: Any,
     ) -> Settings:
         """The largest model whose `stored_bytes_bound` is at most `budget` bytes, however it is trained.
 
         F = C // 3, as in the published run, for the largest C that fits, or F = 0 where that is below `fine_per_coarse`; then C is
-        raised as far as it goes with this F. `fields` are other settings; the rest of the arguments is that of the bound.
+        raised as far as it goes with this F. `others` are other settings; the rest of the arguments is that of the bound.
 
         Edge: C is never above N, since a coarse row without an entity could not start.
         Errors: SettingsError that names the smallest budget that would do, for fewer than `coarse_per_entity` entities, or where
-        `fields` give C or F.
+        `others` give C or F.
         """
         # The one page that stands further down: it counts what these settings come to.
         from .memory import stored_bytes_bound
 
-        if fields.keys() & {"n_coarse", "n_fine"}:
+        if others.keys() & {"n_coarse", "n_fine"}:
             raise SettingsError("n_coarse and n_fine follow from the budget, so neither may be given")
-        largest = cls(n_coarse=n_users + n_items, n_fine=0, **fields)
+        largest = cls(n_coarse=n_users + n_items, n_fine=0, **others)
         choices = range(largest.coarse_per_entity, largest.n_coarse + 1)
 
         def sized(n_coarse: int, n_fine: int) -> Settings:
@@ -232,9 +234,3 @@ def _require_types(settings: Settings) -> None:
             object.__setattr__(settings, field.name, kind(value))
         except OverflowError as error:
             raise SettingsError(f"{field.name} must fit into a float, got a larger integer") from error
-
-
-def _require_range(settings: Settings, name: str, low: float, high: float) -> None:
-    value = getattr(settings, name)
-    if not low <= value <= high:
-        raise SettingsError(f"{name} must be in [{low}, {high}], got {value}")

@@ -118,7 +118,7 @@ def _require_parts(n_parts: int, n_vertices: int) -> None:
 
 
 def _edges(graph: sparse.csr_array) -> tuple[IntArray, IntArray]:
-    """Every edge once in each direction, sorted, as (rows, columns); the doorway of both public functions."""
+    """Every edge once in each direction, sorted, as (rows, columns); the doorway of all public functions."""
     n_vertices = graph.shape[0]
     require_shape("graph", graph, (n_vertices, n_vertices))
     require_finite("graph", graph)
