@@ -13,29 +13,16 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_HOME_OF = {
-    "Settings": "spec",
-    "Interactions": "interactions",
-    "Split": "interactions",
-    "planted": "interactions",
-    "read_folder": "interactions",
-    "read_interactions": "interactions",
-    "split_ratio": "interactions",
-    "split_third": "interactions",
-    "RECIPES": "training",
-    "Recipe": "training",
-    "embed_model": "training",
-    "evaluate_model": "training",
-    "to_model": "training",
-    "train": "training",
-    "train_coarse": "training",
-    "train_fine": "training",
-    "Model": "bundle",
-    "load_model": "bundle",
-    "save_model": "bundle",
-    "Device": "device",
-    "C2FRecommender": "recommender",
+_NAMES_OF = {
+    "spec": "Settings",
+    "interactions": "Interactions Split planted read_folder read_interactions split_ratio split_third",
+    "training": "RECIPES Recipe embed_model evaluate_model to_model train train_coarse train_fine",
+    "bundle": "Model load_model save_model",
+    "device": "Device",
+    "recommender": "C2FRecommender",
 }
+"""What the front door offers, by the room that it is in."""
+_HOME_OF = {name: room for room, names in _NAMES_OF.items() for name in names.split()}
 __all__ = list(_HOME_OF)
 
 

@@ -665,10 +665,16 @@ def test_an_input_that_cannot_be_used_is_3(files: Files, tmp_path: Path, argumen
     assert words in done.err
 
 
-def test_help_names_every_command() -> None:
-    done = run("--help")
-    assert (done.code, done.err) == (0, "")
-    assert all(name in done.out for name in ("demo", "train", "evaluate", "recommend", "conformance"))
+@pytest.mark.parametrize(
+    "command", ["demo", "train", "evaluate", "recommend", "memory", "plot", "conformance", "vectors", "doctor"]
+)
+def test_help_says_what_each_command_does_with_an_example(command: str) -> None:
+    everything, done = run("--help"), run(command, "--help")
+    assert (everything.code, everything.err, done.code, done.err) == (0, "", 0, "")
+    assert f"\nexample: c2f-ref {command} " in done.out
+    text = done.out.split("\n\n")[1].splitlines()[0]
+    assert text.endswith(".")
+    assert f"{command} {text}" in " ".join(everything.out.split())
 
 
 def test_python_m_is_the_same_command(files: Files) -> None:

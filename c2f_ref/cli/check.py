@@ -68,7 +68,7 @@ def _vectors(options: argparse.Namespace) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    """Versions, threads and compiler of this machine: what a bug report needs.
+    """Versions, processor, threads and compiler of this machine: what a bug report needs.
 
     Put what it prints into a report of a defect. Exit code 1 says that something that is installed does not work.
     """
