@@ -56,10 +56,9 @@ def _report(options: argparse.Namespace) -> Report:
         return check_command(options.command, **chosen, time_limit=options.time_limit)
     sys.path.insert(0, "")  # a module in the current folder is found, as `python -m` would
     module = load_module(options.module)
-    if options.vectors:
-        return run(module, options.vectors)
     faulthandler.enable(sys.__stderr__ or 2)  # a crash of compiled code names the place that called it
-    return check(module, **chosen, time_limit=options.time_limit, exits_when_stuck=True)
+    limits = {"time_limit": options.time_limit, "exits_when_stuck": True}
+    return run(module, options.vectors, **limits) if options.vectors else check(module, **chosen, **limits)
 
 
 def _vectors(options: argparse.Namespace) -> None:
