@@ -120,7 +120,7 @@ def test_a_drawn_model_stays_within_a_drawn_budget_or_names_a_larger_one(sizes: 
     assignment = spec.start_coarse_assignment(labels, settings, rng=rng)
     ids = np.arange(n_users), np.arange(n_items)
     stored = Model(settings, *ids, seen, bias, coarse, assignment).stored()
-    sizes_stored = sizes_of(stored)
+    sizes_stored = sizes_of(stored.arrays())
     budget = int(serving_bytes(sizes_stored) * factor)
     tracemalloc.start()
     try:
@@ -172,7 +172,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     )
     path = folder / "model.npz"
     write_stored(path, stored)
-    return path, serving_bytes(sizes_of(stored))
+    return path, serving_bytes(sizes_of(stored.arrays()))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell what was resident")

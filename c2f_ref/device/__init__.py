@@ -9,7 +9,6 @@ called: every sum is made in one fixed order, so that results have the same bits
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from os import PathLike
 from typing import Any
@@ -18,16 +17,7 @@ import numpy as np
 
 from ..stored import Array, StoredModel, read_stored
 from .forward import embed_column, prepare
-from .memory import (
-    DEFAULT_BUDGET,
-    DeviceError,
-    MemoryBudgetError,
-    allot,
-    loading_bytes,
-    serving_bytes,
-    sizes_in_file,
-    sizes_of,
-)
+from .memory import DEFAULT_BUDGET, DeviceError, MemoryBudgetError, allot, loading_bytes, require_budget, sizes_of
 
 __all__ = ["DEFAULT_BUDGET", "Device", "DeviceError", "MemoryBudgetError"]
 
@@ -43,7 +33,7 @@ class Device:
     """
 
     def __init__(self, stored: StoredModel, *, memory_budget: int = DEFAULT_BUDGET) -> None:
-        self._budget, self._sizes = memory_budget, sizes_of(stored)
+        self._budget, self._sizes = memory_budget, sizes_of(stored.arrays())
         allot(self._sizes, self._budget, 1, 1)
         self._stored, self._plan = stored, prepare(stored)
         self._kept: list[Array] = []
@@ -55,10 +45,7 @@ class Device:
         Errors: MemoryBudgetError before an array is read, naming the least budget for loading and serving; BundleError for a file
         that is no model; OSError where there is none.
         """
-        loading, sizes = loading_bytes(os.stat(path).st_size), sizes_in_file(path)
-        least = max(loading, serving_bytes(sizes))
-        if memory_budget < least:
-            raise MemoryBudgetError(least, memory_budget)
+        require_budget(loading_bytes(path), memory_budget)
         return cls(read_stored(path, max_bytes=memory_budget), memory_budget=memory_budget)
 
     @property

@@ -40,17 +40,14 @@ def prepare(stored: StoredModel) -> DevicePlan:
     which the specification takes for 0, stay linked.
     Source: coarse stage, step 2; fine stage, step 4; building blocks, normalise and soft.
     """
-    starts = stored.graph_starts.astype(np.int64)
-    counts = np.concatenate([np.diff(starts), np.zeros(stored.n_items, dtype=np.int64)])
-    for _, _, items in blocks_of_pairs(stored, starts):
-        counts[stored.n_users :] += np.bincount(items, minlength=stored.n_items)
+    starts, n_coarse = stored.graph_starts.astype(np.int64), len(stored.coarse)
+    counts = _sum_over_neighbours(stored, starts, np.ones(stored.n_users + stored.n_items))
     degrees = _degrees_of_entities(stored, starts, counts)
-    n_coarse = len(stored.coarse)
     coarse_degrees = compose_transposed(stored.coarse_assignment, np.ones(len(degrees)), n_coarse)
     fine_links = thresholded = None
     table = stored.fine_table()
     if table is not None and stored.fine_assignment is not None:
-        thresholded = soft(table.astype(np.float64), float(stored.settings["threshold"]))
+        thresholded = soft(table.astype(np.float64), stored.settings["threshold"])
         coarse_degrees += compose(stored.fine_assignment, np.ones(len(thresholded)))
         fine_degrees = compose_transposed(stored.fine_assignment, np.ones(n_coarse), len(thresholded))
         fine_links = _normalise(stored.fine_assignment, coarse_degrees, fine_degrees)
@@ -65,17 +62,17 @@ def embed_column(stored: StoredModel, plan: DevicePlan, column: int) -> Array:
     Shapes: -> (N,) float64.
     Source: coarse stage, step 3; fine stage, steps 5 and 6.
     """
-    n_layers, weight = int(stored.settings["n_layers"]), float(stored.settings["bridge_weight"])
+    n_layers = stored.settings["n_layers"]
     coarse = stored.coarse[:, column].astype(np.float64)
     entities = compose(stored.coarse_assignment, coarse)
     np.tanh(entities, out=entities)
     fine = np.zeros(0)
     if plan.thresholded is not None and stored.fine_assignment is not None:
-        coarse = bridge(stored.fine_assignment, weight, coarse, plan.thresholded[:, column])
+        coarse = bridge(stored.fine_assignment, stored.settings["bridge_weight"], coarse, plan.thresholded[:, column])
         fine = np.tanh(plan.thresholded[:, column])
     total = entities.copy()
     for _ in range(n_layers):
-        entities, coarse, fine = _layer(stored, plan, entities, coarse, fine, weight)
+        entities, coarse, fine = _layer(stored, plan, entities, coarse, fine)
         total += entities
     total /= n_layers + 1
     return total
@@ -107,11 +104,10 @@ def bridge(fine_assignment: FixedRows, weight: float, coarse: Array, fine: Array
     return (1.0 - weight) * coarse + weight * compose(fine_assignment, fine)
 
 
-def _layer(
-    stored: StoredModel, plan: DevicePlan, entities: Array, coarse: Array, fine: Array, weight: float
-) -> tuple[Array, Array, Array]:
+def _layer(stored: StoredModel, plan: DevicePlan, entities: Array, coarse: Array, fine: Array) -> tuple[Array, Array, Array]:
     """G x, and in the fine stage what follows it (D2), line by line as in `propagate_fine` of the specification."""
-    h = _send_to_neighbours(stored, plan, entities)
+    h = _sum_over_neighbours(stored, plan.starts, plan.scale * entities)
+    h *= plan.scale
     h += compose(plan.coarse_links, coarse)
     c = compose_transposed(plan.coarse_links, entities, len(coarse))
     if plan.fine_links is None or stored.fine_assignment is None:
@@ -120,30 +116,27 @@ def _layer(
     f = compose_transposed(plan.fine_links, coarse, len(fine))
     h -= compose(stored.coarse_assignment, c)
     c -= compose(stored.fine_assignment, f)
-    c = bridge(stored.fine_assignment, weight, c, f)
+    c = bridge(stored.fine_assignment, stored.settings["bridge_weight"], c, f)
     h += compose(stored.coarse_assignment, c)
     return h, c, f
 
 
-def _send_to_neighbours(stored: StoredModel, plan: DevicePlan, entities: Array) -> Array:
-    """The entities' block of G times x: scale, sum over neighbours, scale. Shapes: (N,) -> (N,)."""
-    n_users, n_items = stored.n_users, stored.n_items
-    sent, total = plan.scale * entities, np.zeros(n_users + n_items)
-    for users, starts, items in blocks_of_pairs(stored, plan.starts):
-        total[users] = _sum_runs(sent[n_users:][items], starts)
-        total[n_users:] += np.bincount(items, np.repeat(sent[users], np.diff(starts)), minlength=n_items)
-    total *= plan.scale
+def _sum_over_neighbours(stored: StoredModel, starts: Array, values: Array) -> Array:
+    """The sum of the values of an entity's neighbours: the other ends of its pairs. Shapes: (N,) -> (N,)."""
+    n_users, total = stored.n_users, np.zeros(len(values))
+    for users, starts_here, items in blocks_of_pairs(stored, starts):
+        total[users] = _sum_runs(values[n_users:][items], starts_here)
+        total[n_users:] += np.bincount(items, np.repeat(values[users], np.diff(starts_here)), minlength=stored.n_items)
     return total
 
 
 def _degrees_of_entities(stored: StoredModel, starts: Array, counts: Array) -> Array:
     """Row sums of [A, S_c], with A_ui = 1 / sqrt(d_u d_i) in the form of the specification. Shapes: -> (N,)."""
-    n_users, n_items = stored.n_users, stored.n_items
-    degrees = np.zeros(n_users + n_items)
+    n_users, degrees = stored.n_users, np.zeros(len(counts))
     for users, starts_here, items in blocks_of_pairs(stored, starts):
         weights = 1.0 / np.sqrt(np.repeat(counts[users], np.diff(starts_here)) * counts[n_users:][items])
         degrees[users] = _sum_runs(weights, starts_here)
-        degrees[n_users:] += np.bincount(items, weights, minlength=n_items)
+        degrees[n_users:] += np.bincount(items, weights, minlength=stored.n_items)
     degrees += compose(stored.coarse_assignment, np.ones(len(stored.coarse)))
     return degrees
 
@@ -165,8 +158,7 @@ def _sum_runs(values: Array, starts: Array) -> Array:
     """Sums of values[starts[n] : starts[n + 1]]. Shapes: starts (n + 1,) -> (n,)."""
     total = np.zeros(len(starts) - 1)
     filled = np.flatnonzero(np.diff(starts))  # `reduceat` takes an empty run for one of a single value
-    if filled.size:
-        total[filled] = np.add.reduceat(values, starts[filled])
+    total[filled] = np.add.reduceat(values, starts[filled])
     return total
 
 
@@ -176,7 +168,7 @@ def _normalise(rows: FixedRows, row_degrees: Array, column_degrees: Array) -> Fi
     for column in range(rows.values.shape[1]):
         products = row_degrees * column_degrees[rows.columns[:, column]]
         connected = (row_degrees > 0) & (products > 0)
-        np.divide(rows.values[:, column], np.sqrt(products, where=connected, out=products), where=connected, out=values[:, column])
+        values[connected, column] = rows.values[connected, column] / np.sqrt(products[connected])
     return FixedRows(values, rows.columns)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping
 from os import PathLike
 from typing import NamedTuple
 
 from ..container import BundleError, Member, read_header
-from ..stored import FORMAT, Array, StoredModel
+from ..stored import FORMAT, Array
 
 DEFAULT_BUDGET = 56 * 2**20
 """Bytes. With Python and NumPy themselves, about 35 MiB, they keep a process below 96 MiB."""
@@ -35,22 +37,32 @@ class MemoryBudgetError(DeviceError):
 
 
 class Sizes(NamedTuple):
-    """The numbers that memory depends on: bytes of all arrays of a model, those of an item id, U, I, C, D, t, and F and k or 0."""
+    """What memory depends on: bytes of all arrays of a model and of an item id; U, I, C, F, D; entries of both assignments.
+
+    A model of the coarse stage alone has F = 0.
+    """
 
     n_bytes: int
     id_bytes: int
     n_users: int
     n_items: int
     n_coarse: int
-    dim: int
-    coarse_per_entity: int
     n_fine: int
-    fine_per_coarse: int
+    dim: int
+    n_assigned: int
 
 
-def sizes_of(stored: StoredModel) -> Sizes:
-    """Sizes of a model in memory."""
-    return _sizes(stored.arrays())
+def sizes_of(arrays: Mapping[str, Array | Member]) -> Sizes:
+    """Sizes of a model from its arrays by name, or from what its file says of them.
+
+    Errors: KeyError, IndexError or ValueError for what is no model.
+    """
+    shapes = {name: array.shape for name, array in arrays.items()}
+    (n_users,), (n_items,), (n_coarse, dim) = shapes["user_ids"], shapes["item_ids"], shapes["coarse"]
+    n_fine = shapes["fine"][0] if "fine" in shapes else shapes.get("fine.starts", (1,))[0] - 1
+    n_assigned = sum(math.prod(shape) for name, shape in shapes.items() if name.endswith("_assignment.values"))
+    n_bytes, id_bytes = sum(array.nbytes for array in arrays.values()), arrays["item_ids"].nbytes // max(n_items, 1)
+    return Sizes(n_bytes, id_bytes, n_users, n_items, n_coarse, n_fine, dim, n_assigned)
 
 
 def sizes_in_file(path: str | PathLike[str]) -> Sizes:
@@ -60,37 +72,24 @@ def sizes_in_file(path: str | PathLike[str]) -> Sizes:
     """
     _, members = read_header(path, FORMAT)
     try:
-        return _sizes({member.name: member for member in members})
+        return sizes_of({member.name: member for member in members})
     except (KeyError, IndexError, ValueError) as error:
         raise BundleError(f"{path}: header: expected the arrays of a model: {error!r}") from error
 
 
-def _sizes(arrays: Mapping[str, Array | Member]) -> Sizes:
-    """Sizes of a model from its arrays, or from what its file says of them.
+def loading_bytes(path: str | PathLike[str]) -> int:
+    """The least budget for a model file: for reading it, OVERHEAD + LOADS file, or for a request, whichever is larger.
 
-    Errors: KeyError, IndexError or ValueError for what is no model.
+    Errors: as `sizes_in_file`.
     """
-    shapes = {name: array.shape for name, array in arrays.items()}
-    (n_users,), (n_items,), (n_coarse, dim) = shapes["user_ids"], shapes["item_ids"], shapes["coarse"]
-    n_fine = fine_per_coarse = 0
-    if "fine_assignment.values" in shapes:
-        fine_per_coarse = shapes["fine_assignment.values"][1]
-        n_fine = shapes["fine"][0] if "fine" in shapes else shapes["fine.starts"][0] - 1
-    n_bytes, id_bytes = sum(array.nbytes for array in arrays.values()), arrays["item_ids"].nbytes // max(n_items, 1)
-    coarse_per_entity = shapes["coarse_assignment.values"][1]
-    return Sizes(n_bytes, id_bytes, n_users, n_items, n_coarse, dim, coarse_per_entity, n_fine, fine_per_coarse)
-
-
-def loading_bytes(file_bytes: int) -> int:
-    """The least budget for reading a file of so many bytes: OVERHEAD + LOADS file."""
-    return OVERHEAD + LOADS * file_bytes
+    return max(OVERHEAD + LOADS * os.stat(path).st_size, serving_bytes(sizes_in_file(path)))
 
 
 def serving_bytes(sizes: Sizes, n_users: int = 1, n_results: int = 1) -> int:
     """The least budget for a request of so many users and results each, which keeps no column and answers one user at a time.
 
         OVERHEAD + all arrays of the model
-        + 8 (N + t N + U + C k + F D)                                   what a pass starts from
+        + 8 (N + entries of S_c and S_f + U + F D)                      what a pass starts from
         + 8 VECTORS_PER_PASS (N + C + F) + 16 F D                       a pass, or the ranking after it
         + 8 I                                                           scores of a user
         + max(RETURNED, users (24 + results (16 + bytes of an item id)))
@@ -98,11 +97,16 @@ def serving_bytes(sizes: Sizes, n_users: int = 1, n_results: int = 1) -> int:
     On top of that come 4 N bytes for every column that is kept and 8 I for every further user at once.
     """
     n_entities, n_entries = sizes.n_users + sizes.n_items, sizes.n_fine * sizes.dim
-    per_entity = n_entities * (1 + sizes.coarse_per_entity) + sizes.n_users
-    start = 8 * (per_entity + sizes.n_coarse * sizes.fine_per_coarse + n_entries)
+    start = 8 * (n_entities + sizes.n_assigned + sizes.n_users + n_entries)
     forward = 8 * VECTORS_PER_PASS * (n_entities + sizes.n_coarse + sizes.n_fine) + 16 * n_entries
     returned = max(RETURNED, n_users * (24 + n_results * (16 + sizes.id_bytes)))
     return OVERHEAD + sizes.n_bytes + start + forward + 8 * sizes.n_items + returned
+
+
+def require_budget(least: int, budget: int) -> None:
+    """Raise MemoryBudgetError for a budget below `least`."""
+    if budget < least:
+        raise MemoryBudgetError(least, budget)
 
 
 def allot(sizes: Sizes, budget: int, n_users: int, n_results: int) -> tuple[int, int]:
@@ -110,11 +114,11 @@ def allot(sizes: Sizes, budget: int, n_users: int, n_results: int) -> tuple[int,
 
     On keeping every column if there is room, else half on that and half on users at once, who share a pass.
 
-    Errors: MemoryBudgetError where not even `serving_bytes` fit.
+    Errors: as `require_budget`, where not even `serving_bytes` fit.
     """
-    room = budget - serving_bytes(sizes, n_users, n_results)
-    if room < 0:
-        raise MemoryBudgetError(budget - room, budget)
+    least = serving_bytes(sizes, n_users, n_results)
+    require_budget(least, budget)
+    room = budget - least
     column, user = 4 * (sizes.n_users + sizes.n_items), 8 * sizes.n_items
     spare = room - sizes.dim * column if room >= sizes.dim * column else room // 2
     users_at_once = min(max(n_users, 1), 1 + spare // max(user, 1))

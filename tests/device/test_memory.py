@@ -57,20 +57,22 @@ def test_the_least_budget_is_the_formula_worked_out_for_one_model() -> None:
     start = 8 * (16 + 32 + 7 + 15 + 12)
     forward = 8 * 12 * (16 + 5 + 4) + 16 * 12
     scores, overhead = 8 * 9, 2**18
-    assert serving_bytes(sizes_of(stored)) == overhead + arrays + start + forward + scores + 2**17
-    assert serving_bytes(sizes_of(stored), 100, 90) == overhead + arrays + start + forward + scores + 100 * (24 + 90 * (16 + 24))
+    assert serving_bytes(sizes_of(stored.arrays())) == overhead + arrays + start + forward + scores + 2**17
+    assert serving_bytes(sizes_of(stored.arrays()), 100, 90) == overhead + arrays + start + forward + scores + 100 * (
+        24 + 90 * (16 + 24)
+    )
 
 
 @pytest.mark.parametrize("compress", [False, True])
 def test_a_file_says_the_sizes_of_its_model(tmp_path: Path, compress: bool) -> None:
     stored = model_of_scale(100, compress=compress)
     write_stored(tmp_path / "model.npz", stored)
-    assert sizes_in_file(tmp_path / "model.npz") == sizes_of(stored)
+    assert sizes_in_file(tmp_path / "model.npz") == sizes_of(stored.arrays())
 
 
 def test_the_least_budget_is_linear_in_entities_and_pairs() -> None:
     """The slope of its logarithm over that of the entities, a line through 8 sizes, without the two constants of the formula."""
-    least = [serving_bytes(sizes_of(model_of_scale(n_items))) - OVERHEAD - RETURNED for n_items in SCALES]
+    least = [serving_bytes(sizes_of(model_of_scale(n_items).arrays())) - OVERHEAD - RETURNED for n_items in SCALES]
     assert 0.9 < np.polyfit(np.log(SCALES), np.log(least), 1)[0] <= 1.05
 
 
@@ -79,16 +81,15 @@ def test_the_default_budget_keeps_every_column_of_the_published_model() -> None:
     n_users, n_items, n_pairs, n_coarse, n_fine, dim = 29_858, 40_981, 810_128, 300, 100, 128
     arrays = 8 * (n_users + n_items) + 2 * n_pairs + 4 * (n_users + 1) + 4 * n_items + 4 * n_coarse * dim + 4 * n_fine * dim
     arrays += (4 + 2) * 2 * (n_users + n_items) + (4 + 1) * 4 * n_coarse
-    sizes = sizes_of(model_of_scale(50))._replace(
+    sizes = sizes_of(model_of_scale(50).arrays())._replace(
         n_bytes=arrays,
         id_bytes=8,
         n_users=n_users,
         n_items=n_items,
         n_coarse=n_coarse,
-        dim=dim,
-        coarse_per_entity=2,
         n_fine=n_fine,
-        fine_per_coarse=4,
+        dim=dim,
+        n_assigned=2 * (n_users + n_items) + 4 * n_coarse,
     )
     assert serving_bytes(sizes) + 4 * (n_users + n_items) * dim <= DEFAULT_BUDGET
 
@@ -121,8 +122,8 @@ def test_many_pairs_make_loading_the_larger_need(tmp_path: Path) -> None:
     stored = make_stored(np.random.default_rng(1), n_users=3000, n_items=250, n_coarse=4, dim=2, pairs_per_user=200.0)
     path = tmp_path / "model.npz"
     write_stored(path, stored)
-    loading = loading_bytes(path.stat().st_size)
-    assert loading > serving_bytes(sizes_of(stored))
+    loading = loading_bytes(path)
+    assert loading == 2**18 + 3 * path.stat().st_size > serving_bytes(sizes_of(stored.arrays()))
     with pytest.raises(MemoryBudgetError) as caught:
         Device.load(path, memory_budget=loading - 1)
     assert caught.value.least == loading
@@ -137,7 +138,7 @@ def test_long_ids_stay_within_the_least_budget(tmp_path: Path) -> None:
     stored = replace(stored, user_ids=users, item_ids=items)
     path = tmp_path / "model.npz"
     write_stored(path, stored)
-    least = max(loading_bytes(path.stat().st_size), serving_bytes(sizes_of(stored)))
+    least = loading_bytes(path)
     Device.load(path, memory_budget=least)
     assert peak_of(lambda: Device.load(path, memory_budget=least).recommend(stored.user_ids[:2])) <= least
 
@@ -146,7 +147,7 @@ def test_nothing_large_is_allocated_for_a_budget_that_is_too_small(tmp_path: Pat
     stored = model_of_scale(6400)
     path = tmp_path / "model.npz"
     write_stored(path, stored)
-    least = serving_bytes(sizes_of(stored))
+    least = serving_bytes(sizes_of(stored.arrays()))
 
     def refused() -> None:
         for opening in (Device.load, Device):
@@ -158,11 +159,11 @@ def test_nothing_large_is_allocated_for_a_budget_that_is_too_small(tmp_path: Pat
 
 def test_a_request_that_is_too_large_names_the_least_budget_for_it() -> None:
     stored = model_of_scale(800)
-    device, users = Device(stored, memory_budget=serving_bytes(sizes_of(stored))), stored.user_ids[:5]
+    device, users = Device(stored, memory_budget=serving_bytes(sizes_of(stored.arrays()))), stored.user_ids[:5]
     with pytest.raises(MemoryBudgetError) as caught:
         device.recommend(users, 800)
     least = caught.value.least
-    assert peak_of(lambda: Device(stored, memory_budget=least).recommend(users, 800)) + sizes_of(stored).n_bytes <= least
+    assert peak_of(lambda: Device(stored, memory_budget=least).recommend(users, 800)) + sizes_of(stored.arrays()).n_bytes <= least
     assert device.recommend(users, 10)[0].shape == (5, 10)
 
 
@@ -175,7 +176,7 @@ def test_loading_and_recommending_stay_within_every_budget(tmp_path: Path, n_ite
     stored = model_of_scale(n_items)
     path = tmp_path / "model.npz"
     write_stored(path, stored)
-    least = max(loading_bytes(path.stat().st_size), serving_bytes(sizes_of(stored)))
+    least = loading_bytes(path)
     users = stored.user_ids[:5].tolist()
 
     def load_and_recommend(budget: int) -> None:
@@ -194,7 +195,7 @@ def test_lopsided_models_stay_within_the_least_budget(n_users: int, n_items: int
     stored = make_stored(
         np.random.default_rng(2), n_users=n_users, n_items=n_items, n_coarse=6, dim=3, n_layers=1, pairs_per_user=pairs_per_user
     )
-    sizes = sizes_of(stored)
+    sizes = sizes_of(stored.arrays())
     least = serving_bytes(sizes)
     peak = peak_of(lambda: Device(stored, memory_budget=least).recommend(stored.user_ids[:2]))
     assert peak + sizes.n_bytes <= least

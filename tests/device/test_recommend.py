@@ -79,7 +79,7 @@ def test_every_budget_gives_the_same_bits() -> None:
     stored = make_stored(np.random.default_rng(4), n_users=20, n_items=900, n_coarse=11, n_fine=6, dim=10, pairs_per_user=150.0)
     users = np.array([19, 0, 7, 7, 3])
     expected = Device(stored).rank(users, 30)
-    least, kept = serving_bytes(sizes_of(stored)), set()
+    least, kept = serving_bytes(sizes_of(stored.arrays())), set()
     for extra in [0, 4 * 920, 9000, 30_000, 60_000, 500_000]:
         device = Device(stored, memory_budget=least + extra)
         for _ in range(2):
