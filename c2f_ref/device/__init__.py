@@ -29,6 +29,7 @@ class Device:
     are not kept are computed anew for every request. The answers are the same.
 
     Errors: MemoryBudgetError where the budget is too small for answers of `RETURNED` bytes; it names the least one that is enough.
+    DeviceError for a budget that is no whole number of bytes.
     Edge: one request at a time: two threads need two devices.
     """
 

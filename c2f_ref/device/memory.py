@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from numbers import Integral
 from os import PathLike
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ LOADS = 3
 
 
 class DeviceError(ValueError):
-    """A request that the device cannot answer: what was expected, what came."""
+    """A budget or a request that the device cannot take: what was expected, what came."""
 
 
 class MemoryBudgetError(DeviceError):
@@ -104,7 +105,9 @@ def serving_bytes(sizes: Sizes, n_users: int = 1, n_results: int = 1) -> int:
 
 
 def require_budget(least: int, budget: int) -> None:
-    """Raise MemoryBudgetError for a budget below `least`."""
+    """Raise DeviceError for a budget that is no whole number of bytes, MemoryBudgetError for one below `least`."""
+    if not isinstance(budget, Integral):
+        raise DeviceError(f"memory_budget must be a whole number of bytes, got {budget!r}")
     if budget < least:
         raise MemoryBudgetError(least, budget)
 

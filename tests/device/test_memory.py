@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from device.made import make_stored
 
-from c2f_ref.device import DEFAULT_BUDGET, Device, MemoryBudgetError
+from c2f_ref.device import DEFAULT_BUDGET, Device, DeviceError, MemoryBudgetError
 from c2f_ref.device.memory import OVERHEAD, RETURNED, loading_bytes, serving_bytes, sizes_in_file, sizes_of
 from c2f_ref.stored import StoredModel, write_stored
 
@@ -115,6 +115,20 @@ def test_a_budget_that_is_too_small_names_the_least_and_that_one_is_enough(tmp_p
         assert again.value.least == least
         ids, _ = opening(least).recommend(stored.user_ids[:3])
         assert ids.shape == (3, 10)
+
+
+@pytest.mark.parametrize("budget", ["1MiB", 2.0**25, None])
+def test_a_budget_that_is_no_whole_number_of_bytes_is_told(tmp_path: Path, budget: Any) -> None:
+    stored = model_of_scale(50)
+    write_stored(tmp_path / "model.npz", stored)
+    for opening in (
+        lambda: Device(stored, memory_budget=budget),
+        lambda: Device.load(tmp_path / "model.npz", memory_budget=budget),
+    ):
+        with pytest.raises(DeviceError, match="memory_budget must be a whole number of bytes, got ") as caught:
+            opening()
+        assert repr(budget) in str(caught.value)
+    assert Device(stored, memory_budget=np.int64(2**25)).recommend(stored.user_ids[:1])[0].shape == (1, 10)
 
 
 def test_many_pairs_make_loading_the_larger_need(tmp_path: Path) -> None:
