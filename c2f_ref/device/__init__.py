@@ -10,6 +10,7 @@ called: every sum is made in one fixed order, so that results have the same bits
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from os import PathLike
 from typing import Any
 
@@ -66,7 +67,7 @@ class Device:
         Edge: a score of -inf says that no item is left; the id beside it is -1 or "". Otherwise as `rank`.
         Errors: DeviceError for a user that the model does not know, by its id, and for one id alone; MemoryBudgetError as `rank`.
         """
-        if np.ndim(users) == 0:
+        if np.ndim(users) != 1:
             raise DeviceError(f"users must be a list of raw ids, got {users!r}")
         items, scores = self.rank(np.array([self._position(user) for user in users], dtype=np.int64), n, exclude_seen=exclude_seen)
         found = self._stored.item_ids[items[items >= 0]]
@@ -90,16 +91,16 @@ class Device:
         Shapes: users (B,) positions -> (B, n) int64, (B, n) float64.
         Edge: seen items are left out unless `exclude_seen` is False; a user with fewer than n items left gets -1 and -inf at the
         end; ties go to the lowest position; any B and n, 0 included.
-        Errors: DeviceError for users that are no positions, n below 0 or embeddings beyond float32; MemoryBudgetError for more
-        users or results than the budget holds.
+        Errors: DeviceError for users that are no positions, n that is no count, or embeddings beyond float32; MemoryBudgetError for
+        more users or results than the budget holds.
         Source: evaluation protocol; coarse stage, step 4.
         """
         n_users = self._stored.n_users
         if users.ndim != 1 or (users.size and (users.dtype.kind not in "iu" or not 0 <= users.min() <= users.max() < n_users)):
             raise DeviceError(f"users must be whole numbers in [0, {n_users}), got {users}")
-        users = users.astype(np.int64)
-        if n < 0:
-            raise DeviceError(f"n must be at least 0, got {n}")
+        if not isinstance(n, Integral) or n < 0:
+            raise DeviceError(f"n must be a whole number of at least 0, got {n!r}")
+        users, n = users.astype(np.int64), int(n)  # narrow integers would wrap around in what follows
         users_at_once, columns_kept = allot(self._sizes, self._budget, users.size, n)
         del self._kept[columns_kept:]
         items, best = np.full((users.size, n), -1), np.full((users.size, n), -np.inf)
@@ -141,5 +142,6 @@ class Device:
         found = np.flatnonzero(self._stored.user_ids == user)
         if found.size != 1:
             known = self._stored.user_ids
-            raise DeviceError(f"user {user!r} is not among the {known.size} users of the model, {known[0]!s} to {known[-1]!s}")
+            ends = f", {known[0]!s} to {known[-1]!s}" if known.size else ""
+            raise DeviceError(f"user {user!r} is not among the {known.size} users of the model{ends}")
         return int(found[0])

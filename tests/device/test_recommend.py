@@ -132,8 +132,8 @@ def test_lists_end_with_an_id_that_nobody_has() -> None:
         assert np.isneginf(scores).any()
 
 
-@pytest.mark.parametrize("user", [3, "u3", None])
-def test_one_id_is_no_list(user: Any) -> None:
+@pytest.mark.parametrize("user", [3, "u3", None, [[100, 101]]])
+def test_one_id_is_no_list_nor_is_a_table(user: Any) -> None:
     with pytest.raises(DeviceError, match="users must be a list of raw ids, got "):
         Device(make_stored(np.random.default_rng(8), **SIZES)).recommend(user)
 
@@ -159,9 +159,23 @@ def test_what_is_no_position_is_refused(users: list[Any]) -> None:
         Device(make_stored(np.random.default_rng(9), **SIZES)).rank(np.array(users))
 
 
-def test_fewer_than_no_results_are_refused() -> None:
-    with pytest.raises(DeviceError, match="n must be at least 0, got -3"):
-        Device(make_stored(np.random.default_rng(9), **SIZES)).rank(np.array([0]), -3)
+def test_a_user_of_a_model_without_users_is_named() -> None:
+    stored = make_stored(np.random.default_rng(9), **SIZES | {"n_users": 0})
+    assert Device(stored).recommend([])[0].shape == (0, 10)
+    with pytest.raises(DeviceError, match=r"user 'u3' is not among the 0 users of the model$"):
+        Device(stored).recommend(["u3"])
+
+
+@pytest.mark.parametrize("n", [-3, 2.0, "3", None])
+def test_numbers_of_results_that_are_no_count_are_refused(n: Any) -> None:
+    with pytest.raises(DeviceError, match="n must be a whole number of at least 0, got "):
+        Device(make_stored(np.random.default_rng(9), **SIZES)).rank(np.array([0]), n)
+
+
+def test_a_narrow_number_of_results_does_not_wrap_around() -> None:
+    """100 results of 40 bytes each are more than 8 bits hold."""
+    device = Device(make_stored(np.random.default_rng(9), **SIZES))
+    assert np.array_equal(device.rank(np.array([0]), np.int8(100))[0], device.rank(np.array([0]), 100)[0])  # type: ignore[arg-type]
 
 
 def test_embeddings_too_large_for_float32_are_refused() -> None:
