@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any
 
@@ -13,8 +13,8 @@ from scipy import sparse
 
 from .container import LIMIT, BundleError
 from .spec.memory import narrowest, stored_bytes, surviving_entries, total_bytes
-from .spec.notation import Float64Array, Settings, SpecError, require_finite, require_shape, stored_pairs
-from .stored import TABLES, VALUES, CompressedRows, FixedRows, StoredModel, read_stored, write_stored
+from .spec.notation import Float64Array, Settings, SpecError, require_finite, require_shape, require_table, stored_pairs
+from .stored import CompressedRows, FixedRows, StoredModel, read_stored, require_stored, write_stored
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class Model:
 
     What changes no recommendation is put into one form, so that a file gives back what was saved, bit for bit: the bias of users
     is 0 (it cancels), entries of E_f that soft() drops are 0, `seen` is a pattern of ones, columns ascend in every row. Exact
-    zeros that an assignment stores stay stored.
+    zeros that an assignment stores stay stored. What is no model in this form is what its file could not hold.
 
     Shapes: user_ids (U,), item_ids (I,), integers or text; seen (U, I), bias (N,), coarse (C, D), coarse_assignment (N, C),
     fine (F, D), fine_assignment (C, F); float32 or float64, tables also float16.
@@ -45,37 +45,36 @@ class Model:
 
     def __post_init__(self) -> None:
         settings, n_entities = self.settings, self.n_users + self.n_items
-        n_coarse, n_fine, dim = settings.n_coarse, settings.n_fine, settings.dim
-        for name in ("user_ids", "item_ids"):
-            ids = np.asarray(getattr(self, name))
-            if ids.ndim != 1 or ids.dtype.kind not in "iuU" or np.unique(ids).size != ids.size:
-                raise SpecError(f"{name} must be integers or text in one array, none of them twice, got {ids.dtype}")
+        n_coarse, n_fine = settings.n_coarse, settings.n_fine
         require_shape("seen", self.seen, (self.n_users, self.n_items))
-        _require_values("bias", self.bias, (n_entities,), VALUES)
-        _require_values("coarse", self.coarse, (n_coarse, dim), TABLES)
+        require_shape("bias", self.bias, (n_entities,))
+        require_finite("bias", self.bias)
         pattern = stored_pairs(self.seen)
         changed: dict[str, Any] = {
+            "user_ids": np.asarray(self.user_ids),
+            "item_ids": np.asarray(self.item_ids),
             "seen": _matrix(np.ones(pattern.nnz), pattern.indices, pattern.indptr, pattern.shape),
             "bias": np.concatenate([np.zeros_like(self.bias[: self.n_users]), self.bias[self.n_users :]]),
-            "coarse_assignment": self._checked_rows("coarse_assignment", (n_entities, n_coarse), settings.coarse_per_entity),
+            "coarse_assignment": self._in_order("coarse_assignment", (n_entities, n_coarse), settings.coarse_per_entity),
         }
         if (self.fine is None) != (self.fine_assignment is None):
             raise SpecError("a model must have both a fine table and a fine assignment, or neither")
         if self.fine is not None:
-            _require_values("fine", self.fine, (n_fine, dim), TABLES)
+            require_table("fine", self.fine, n_fine, settings)
             survive = surviving_entries(self.fine, settings.threshold)
-            most, found = min(settings.sparse_pca_components, dim), survive.sum(axis=1).max(initial=0)
-            if found > most:
-                raise SpecError(f"a row of fine must have at most {most} entries above the threshold, got {found}")
             changed["fine"] = np.where(survive, self.fine, self.fine.dtype.type(0))
-            changed["fine_assignment"] = self._checked_rows("fine_assignment", (n_coarse, n_fine), settings.fine_per_coarse)
+            changed["fine_assignment"] = self._in_order("fine_assignment", (n_coarse, n_fine), settings.fine_per_coarse)
         for name, value in changed.items():
             object.__setattr__(self, name, value)
+        try:
+            require_stored(self.stored())
+        except BundleError as error:
+            raise SpecError(str(error)) from error
 
-    def _checked_rows(self, name: str, shape: tuple[int, int], per_row: int) -> sparse.csr_array:
+    def _in_order(self, name: str, shape: tuple[int, int], per_row: int) -> sparse.csr_array:
         """A copy of this assignment with ascending columns, if it has `per_row` entries in every row."""
         matrix = getattr(self, name)
-        _require_values(name, matrix, shape, VALUES)
+        require_shape(name, matrix, shape)
         rows = _matrix(matrix.data.copy(), matrix.indices, matrix.indptr, shape)
         rows.sort_indices()
         counts = np.diff(rows.indptr)
@@ -110,7 +109,7 @@ class Model:
     def stored(self) -> StoredModel:
         """The arrays of its file."""
         return StoredModel(
-            settings=asdict(self.settings),
+            settings=dict(vars(self.settings)),
             user_ids=self.user_ids,
             item_ids=self.item_ids,
             graph_columns=self.seen.indices.astype(narrowest(max(self.n_items - 1, 0))),
@@ -198,10 +197,3 @@ def _smaller(fine: Float64Array) -> Float64Array | CompressedRows:
     starts = np.append(0, np.count_nonzero(fine, axis=1).cumsum()).astype(narrowest(n_entries))
     rows = CompressedRows(fine[fine != 0], np.nonzero(fine)[1].astype(narrowest(fine.shape[1] - 1)), starts)
     return rows if sum(array.nbytes for array in rows) < fine.nbytes else fine
-
-
-def _require_values(name: str, values: Any, shape: tuple[int, ...], dtypes: tuple[Any, ...]) -> None:
-    require_shape(name, values, shape)
-    if values.dtype not in dtypes:
-        raise SpecError(f"{name} must be {' or '.join(np.dtype(dtype).name for dtype in dtypes)}, got {values.dtype}")
-    require_finite(name, values)

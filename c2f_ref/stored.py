@@ -92,6 +92,10 @@ class StoredModel:
         table[np.repeat(np.arange(counts.size), counts), self.fine.columns] = self.fine.values
         return table
 
+    def header(self) -> dict[str, Any]:
+        """What the file holds beside arrays."""
+        return {"method": METHOD, "settings": dict(self.settings), "provenance": dict(self.provenance or {})}
+
     def arrays(self) -> dict[str, Array]:
         """Every array by the name of its member in the file."""
         named: dict[str, Array] = {}
@@ -109,10 +113,8 @@ def write_stored(path: str | PathLike[str], model: StoredModel) -> None:
 
     Errors: OSError where the folder cannot be written; BundleError for what `read_stored` would not take.
     """
-    header = {"method": METHOD, "settings": dict(model.settings), "provenance": dict(model.provenance or {})}
-    arrays = model.arrays()
-    _stored(header, arrays)
-    write_container(path, FORMAT, header, arrays)
+    require_stored(model)
+    write_container(path, FORMAT, model.header(), model.arrays())
 
 
 def read_stored(path: str | PathLike[str], *, max_bytes: int = LIMIT) -> StoredModel:
@@ -127,6 +129,11 @@ def read_stored(path: str | PathLike[str], *, max_bytes: int = LIMIT) -> StoredM
         return _stored(header, arrays)
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from error
+
+
+def require_stored(model: StoredModel) -> None:
+    """Raise BundleError that names the member at fault unless `read_stored` would take the file of `model`."""
+    _stored(model.header(), model.arrays())
 
 
 def _stored(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> StoredModel:
@@ -184,15 +191,14 @@ def _require_model(model: StoredModel) -> None:
 def _require_fine(fine: Array | CompressedRows, shape: tuple[int, int], most: int, threshold: float) -> None:
     """At most `most` entries in a row, none that soft() would drop."""
     if isinstance(fine, CompressedRows):
-        values = fine.values
-        _require_values("fine.values", values, (values.size,), TABLES)
-        _require_compressed("fine.", fine.columns, fine.starts, *shape, n_entries=values.size)
-        counts = np.diff(fine.starts.astype(np.int64))
+        _require_compressed("fine.", fine.columns, fine.starts, *shape)
+        _require_values("fine.values", fine.values, fine.columns.shape, TABLES)
+        values, counts = fine.values, np.diff(fine.starts.astype(np.int64))
     else:
         _require_values("fine", fine, shape, TABLES)
         values, counts = fine[fine != 0], np.count_nonzero(fine, axis=1)
     if counts.max(initial=0) > most:
-        raise BundleError(f"fine: a row must have at most {most} entries, got {counts.max()}")
+        raise BundleError(f"fine: a row must have at most {most} entries above the threshold, got {counts.max()}")
     # In float64, which no threshold rounds to another number.
     if not (np.abs(values.astype(np.float64)) > threshold).all():
         raise BundleError(f"fine: entries must be above the threshold {threshold}, got one of {np.abs(values).min()}")
@@ -211,10 +217,8 @@ def _require_fixed(name: str, rows: FixedRows, shape: tuple[int, int], n_columns
         raise BundleError(f"{name}.columns: must ascend in every row")
 
 
-def _require_compressed(
-    prefix: str, columns: Array, starts: Array, n_rows: int, n_columns: int, *, n_entries: int | None = None
-) -> None:
-    n_entries = columns.size if n_entries is None else n_entries
+def _require_compressed(prefix: str, columns: Array, starts: Array, n_rows: int, n_columns: int) -> None:
+    n_entries = columns.size
     _require_columns(f"{prefix}columns", columns, (n_entries,), n_columns)
     _require_array(f"{prefix}starts", starts, (n_rows + 1,), (np.min_scalar_type(n_entries),))
     if starts[0] != 0 or starts[-1] != n_entries or (starts[1:] < starts[:-1]).any():

@@ -170,7 +170,7 @@ def test_an_entry_that_is_rounded_to_the_threshold_becomes_zero(model: Model) ->
 
 
 def test_an_entry_too_large_for_half_precision_is_told(model: Model) -> None:
-    with pytest.raises(SpecError, match="coarse must be finite, got inf"):
+    with pytest.raises(SpecError, match="coarse: must be finite, got inf"):
         replace(model, coarse=model.coarse + 70000.0).with_tables(np.float16)
 
 
@@ -188,15 +188,17 @@ def test_computing_takes_half_precision_as_the_numbers_it_holds(model: Model) ->
     ("changes", "words"),
     [
         ({"bias": np.zeros(11)}, r"bias must have shape \(12,\), got \(11,\)"),
-        ({"bias": np.zeros(12, dtype=np.float16)}, "bias must be float32 or float64, got float16"),
-        ({"bias": np.full(12, np.nan)}, "bias must be finite"),
-        ({"coarse": np.zeros((4, 5))}, r"coarse must have shape \(4, 6\)"),
-        ({"coarse": np.zeros((4, 6), dtype=np.int64)}, "coarse must be float16 or float32 or float64, got int64"),
+        ({"bias": np.zeros(12, dtype=np.float16)}, "bias: must be float32 or float64 of shape .*, got float16"),
+        ({"bias": np.append(np.nan, np.zeros(11))}, "bias must be finite"),
+        ({"coarse": np.zeros((4, 5))}, r"coarse: must be .* of shape \(4, 6\), got float64 of shape \(4, 5\)"),
+        ({"coarse": np.zeros((4, 6), dtype=np.int64)}, "coarse: must be float16 or float32 or float64 of shape .*, got int64"),
+        ({"fine": np.full((4, 6), 2.0)}, r"fine must have shape \(3, 6\)"),
+        ({"fine": np.full((3, 6), 2)}, "fine: must be float16 or float32 or float64 of shape .*, got int64"),
         ({"fine": np.full((3, 6), np.inf)}, "fine must be finite"),
         ({"user_ids": np.arange(6)}, r"seen must have shape \(6, 7\)"),
-        ({"user_ids": np.zeros(5, dtype=np.int64)}, "user_ids must be integers or text in one array, none of them twice"),
-        ({"item_ids": np.linspace(0, 1, 7)}, "item_ids must be integers or text in one array, .* got float64"),
-        ({"item_ids": np.arange(7).reshape(7, 1)}, "item_ids must be integers or text in one array"),
+        ({"user_ids": np.zeros(5, dtype=np.int64)}, "user_ids: must be integers or text, none of them twice, got int64"),
+        ({"item_ids": np.linspace(0, 1, 7)}, "item_ids: must be integers or text, .*, got float64"),
+        ({"item_ids": np.arange(7).reshape(7, 1)}, r"item_ids: must be integers or text, .* of shape \(7, 1\)"),
         ({"fine": None}, "both a fine table and a fine assignment, or neither"),
         ({"fine_assignment": None}, "both a fine table and a fine assignment, or neither"),
         ({"fine_assignment": sparse.csr_array((3, 4))}, r"fine_assignment must have shape \(4, 3\)"),
@@ -210,13 +212,23 @@ def test_computing_takes_half_precision_as_the_numbers_it_holds(model: Model) ->
             {"coarse_assignment": sparse.csr_array(np.eye(12, 4, 1) + np.eye(12, 4))},
             "must have 2 entries in every row, .* got 0 to 2",
         ),
-        ({"fine_assignment": sparse.csr_array(np.ones((4, 3), dtype=np.int64))}, "fine_assignment must be float32 or float64"),
-        ({"fine_assignment": sparse.csr_array(np.full((4, 3), np.nan))}, "fine_assignment must be finite"),
+        (
+            {"fine_assignment": sparse.csr_array(np.ones((4, 3), dtype=np.int64))},
+            "fine_assignment.values: must be float32 or float64",
+        ),
+        ({"fine_assignment": sparse.csr_array(np.full((4, 3), np.nan))}, "fine_assignment.values: must be finite, got nan"),
+        ({"provenance": {"seed": 3}}, "header: provenance must be words by name"),
     ],
 )
 def test_parts_that_do_not_fit_make_no_model(model: Model, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(SpecError, match=words):
         replace(model, **changes)
+
+
+def test_ids_may_be_given_as_lists(model: Model, tmp_path: Path) -> None:
+    given = replace(model, user_ids=model.user_ids.tolist(), item_ids=model.item_ids.tolist())
+    save_model(tmp_path / "m", given)
+    assert parts_of(load_model(tmp_path / "m")) == parts_of(model)
 
 
 def test_an_entry_that_is_there_twice_in_a_row_makes_no_model(model: Model) -> None:
@@ -232,7 +244,7 @@ def test_a_fine_row_with_more_entries_than_training_can_leave_makes_no_model(mod
     fine = np.tile([2.0, -3.0, 0.5, 1.0, -1.0, 0.0], (3, 1))
     assert replace(model, settings=settings, fine=fine).stored_bytes()["fine"] == 6 * 9 + 4
     fine[1, 2] = 1.5
-    with pytest.raises(SpecError, match="a row of fine must have at most 2 entries above the threshold, got 3"):
+    with pytest.raises(SpecError, match="fine: a row must have at most 2 entries above the threshold, got 3"):
         replace(model, settings=settings, fine=fine)
 
 

@@ -280,7 +280,7 @@ def test_a_fine_row_with_more_entries_than_training_can_leave_is_told(tmp_path: 
     for kind in ("compressed", "dense"):
         header, arrays = parts(tmp_path / "m", kind)
         fewer = header | {"settings": header["settings"] | {"sparse_pca_components": 1}}
-        assert_refused(tmp_path / "m", fewer, arrays, "fine: a row must have at most 1 entries, got ")
+        assert_refused(tmp_path / "m", fewer, arrays, "fine: a row must have at most 1 entries above the threshold, got ")
 
 
 # The header
