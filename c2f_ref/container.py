@@ -25,6 +25,7 @@ import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,26 +78,14 @@ class Member(NamedTuple):
         text += " " * (-(len(text) + 11) % 64) + "\n"
         return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
 
-    @property
-    def n_bytes_before(self) -> int:
-        """Bytes from the beginning of the member to its first number."""
-        return 30 + len(self.file_name) + len(self.start)
-
-    def before(self, content: memoryview) -> bytes:
-        """What stands before the first number: the ZIP header and the `.npy` header.
+    def before(self, content: bytes | memoryview) -> bytes:
+        """What stands before the first number: the ZIP header and the `.npy` header, as many bytes for every content.
 
         Version 2.0, no flag, stored, at the first moment that ZIP can name; CRC-32, sizes, length of the name.
         """
         crc, size = zlib.crc32(content, zlib.crc32(self.start)), len(self.start) + self.nbytes
         zipped = struct.pack("<4s5H3L2H", b"PK\x03\x04", 20, 0, 0, 0, 33, crc, size, size, len(self.file_name), 0)
         return zipped + self.file_name + self.start
-
-    def entry(self, before: bytes, offset: int) -> bytes:
-        """Its entry in the directory, which repeats most of the ZIP header; `offset` is where the member begins.
-
-        Its owner may read and write what is extracted.
-        """
-        return b"PK\x01\x02\x14\x00" + before[4:30] + struct.pack("<3H2L", 0, 0, 0, 0o600 << 16, offset) + self.file_name
 
 
 def write_container(path: str | PathLike[str], kind: str, header: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
@@ -107,13 +96,13 @@ def write_container(path: str | PathLike[str], kind: str, header: Mapping[str, A
     would take: a header that is no JSON, an array of Python objects, a file of 4 GiB.
     """
     plain = {name: _plain(name, array) for name, array in arrays.items()}
-    members = [Member(name, array.shape, array.dtype.str, _sha256(array)) for name, array in plain.items()]
+    described = [Member(name, array.shape, array.dtype.str, _sha256(array))._asdict() for name, array in plain.items()]
     versions = {"c2f_ref": __version__, "numpy": np.__version__, "python": ".".join(map(str, sys.version_info[:3]))}
-    described = [member._asdict() for member in members]
     text = _as_json({"format": kind, "header": header, "versions": versions, "arrays": described})
-    _described(text, kind)  # what no reader takes is not written
+    _, members = _described(text, kind)  # what no reader takes is not written
     contents = [memoryview(text), memoryview(hashlib.sha256(text).digest()), *map(_bytes_of, plain.values())]
-    pieces = list(_pieces(_all_members(len(text), members), contents))
+    befores = [member.before(content) for member, content in zip(members, contents, strict=True)]
+    pieces: list[Any] = [*chain.from_iterable(zip(befores, contents, strict=True)), _directory(members, befores)]
     with replacing(path) as file:
         for piece in pieces:
             file.write(piece)
@@ -132,28 +121,30 @@ def read_container(path: str | PathLike[str], kind: str, *, max_bytes: int = LIM
     Errors: BundleError for anything that is not a container of this kind; OSError where there is no file.
     """
     with _opened(path, max_bytes) as (file, size):
-        header, members, contents = _read_header(file, size, kind)
+        header, members, befores = _read_header(file, size, kind)
         arrays = {}
-        for member in members:
-            array = _read_array(file, member)
+        for member in members[len(befores) :]:
+            before, array = _read_member(file, member)
+            befores.append(before)
             if _sha256(array) != member.sha256:
                 raise BundleError(f"{member.name}: its sha256 is not the one in the header")
             if array.dtype.kind == "U" and array.reshape(-1).view(np.uint32).max(initial=0) > LARGEST_CODE_POINT:
                 raise BundleError(f"{member.name}: must be Unicode text")
             arrays[member.name] = array
-        *_, end = _pieces(_all_members(len(contents[0]), members), [*contents, *map(_bytes_of, arrays.values())])
+        end = _directory(members, befores)
         if file.read(len(end) + 1) != end:
             raise BundleError("the directory of the archive is not that of its members")
         return header, arrays
 
 
-def read_header(path: str | PathLike[str], kind: str, *, max_bytes: int = LIMIT) -> tuple[dict[str, Any], list[Member]]:
+def read_header(path: str | PathLike[str], kind: str) -> tuple[dict[str, Any], list[Member]]:
     """The caller's header, and what the file says of its arrays, none of which is read: their sizes add up to that of the file.
 
     Errors: as `read_container`.
     """
-    with _opened(path, max_bytes) as (file, size):
-        return _read_header(file, size, kind)[:2]
+    with _opened(path, LIMIT) as (file, size):
+        header, members, befores = _read_header(file, size, kind)
+        return header, members[len(befores) :]
 
 
 @contextmanager
@@ -169,58 +160,56 @@ def _opened(path: str | PathLike[str], max_bytes: int) -> Iterator[tuple[io.Buff
             raise BundleError(f"{path}: {error}") from error
 
 
-def _read_header(file: io.BufferedReader, size: int, kind: str) -> tuple[dict[str, Any], list[Member], list[memoryview]]:
-    """The caller's header, what it says of the arrays, and the content of the two members that were read for that."""
+def _read_header(file: io.BufferedReader, size: int, kind: str) -> tuple[dict[str, Any], list[Member], list[bytes]]:
+    """The caller's header, all members, and what stands before the content of the two that were read for that."""
     (stored,) = struct.unpack_from("<L", file.read(26).ljust(26, b"\0"), 22)  # bytes of the first member, by its ZIP header
     file.seek(0)
-    n_text = int(stored) - len(_all_members(0, [])[0].start)
+    n_text = int(stored) - len(_first_members(0)[0].start)
     if not 0 < n_text <= min(size, HEADER_LIMIT):
         raise BundleError(f"expected a file of format {kind!r}, its header first, got something else or an older format")
-    text, digest = (_read_array(file, member).tobytes() for member in _all_members(n_text, []))
-    if digest != hashlib.sha256(text).digest():
+    (before, text), (before_digest, digest) = (_read_member(file, member) for member in _first_members(n_text))
+    if digest.tobytes() != hashlib.sha256(text.data).digest():
         raise BundleError("header: its sha256 is not the one in header_sha256")
-    header, members = _described(text, kind)
-    described = _archive_size(_all_members(n_text, members))
+    header, members = _described(text.tobytes(), kind)
+    described = _archive_size(members)
     if described != size:
         raise BundleError(f"must have {described:,} bytes, as the header says, got {size:,}: a member is cut, or one more is there")
-    return header, members, [memoryview(text), memoryview(digest)]
+    return header, members, [before, before_digest]
 
 
-def _read_array(file: io.BufferedReader, member: Member) -> Array:
-    """The array of the member that begins here."""
-    before, content = file.read(member.n_bytes_before), np.empty(member.nbytes, dtype=np.uint8)
+def _read_member(file: io.BufferedReader, member: Member) -> tuple[bytes, Array]:
+    """What stands before the content of the member that begins here, and its array."""
+    before, content = file.read(len(member.before(b""))), np.empty(member.nbytes, dtype=np.uint8)
     if file.readinto(content.data) != content.size:
         raise BundleError(f"{member.name}: must have {content.size:,} bytes, the file ends before")
     if before != member.before(content.data):
         raise BundleError(f"{member.name}: must begin as its name, type, size and CRC-32 say, plainly stored, got {before!r}")
-    return content.view(member.dtype).reshape(member.shape)
+    return before, content.view(member.dtype).reshape(member.shape)
 
 
 def _described(text: bytes, kind: str) -> tuple[dict[str, Any], list[Member]]:
-    """The caller's header and what the JSON says of the arrays.
+    """The caller's header and all members, as the JSON says.
 
     Errors: BundleError for JSON that no writer writes.
     """
     try:
         told = json.loads(text)
-        if told["format"] != kind:
-            raise BundleError(f"header: expected format {kind!r}, got {told['format']!r}")
+        if told.get("format") != kind:
+            raise BundleError(f"header: expected format {kind!r}, got {told.get('format')!r}")
         if _as_json(told) != text or len(text) > HEADER_LIMIT:
-            raise ValueError(f"must be JSON of at most {HEADER_LIMIT:,} bytes in its shortest form, keys in order")
+            raise BundleError(f"header: must be JSON of at most {HEADER_LIMIT:,} bytes in its shortest form, keys in order")
         if told.keys() != {"format", "header", "versions", "arrays"} or not isinstance(told["header"], dict):
-            raise ValueError(f"must have format, header, versions and arrays, got {sorted(told)}")
-        members = [_member(entry) for entry in told["arrays"]]
+            raise BundleError(f"header: must have format, header, versions and arrays, got {sorted(told)}")
+        members = [*_first_members(len(text)), *map(_member, told["arrays"])]
     except BundleError:
         raise
-    except KeyError as error:
-        raise BundleError(f"header: {error} is missing") from error
     except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise BundleError(f"header: {error!r}") from error
-    all_members = _all_members(len(text), members)
-    if len({member.name for member in all_members}) != len(all_members):
-        raise BundleError(f"header: every array must have a name of its own, got {[member.name for member in members]}")
-    if _archive_size(all_members) > LIMIT:
-        raise BundleError(f"header: the file must have at most {LIMIT:,} bytes, its arrays take {_archive_size(all_members):,}")
+    names = [member.name for member in members]
+    if len(set(names)) != len(names):
+        raise BundleError(f"header: every array must have a name of its own, got {names}")
+    if _archive_size(members) > LIMIT:
+        raise BundleError(f"header: the file must have at most {LIMIT:,} bytes, its arrays take {_archive_size(members):,}")
     return told["header"], members
 
 
@@ -238,26 +227,28 @@ def _member(entry: dict[str, Any]) -> Member:
     return member._replace(shape=tuple(shape))
 
 
-def _all_members(n_text: int, members: list[Member]) -> list[Member]:
-    """The JSON of this length, its hash, and the arrays."""
-    return [Member("header", (n_text,), "|u1", ""), Member("header_sha256", (32,), "|u1", ""), *members]
+def _first_members(n_text: int) -> list[Member]:
+    """The JSON of this length, and its hash."""
+    return [Member("header", (n_text,), "|u1", ""), Member("header_sha256", (32,), "|u1", "")]
 
 
 def _archive_size(members: Sequence[Member]) -> int:
-    """Bytes of the whole archive."""
-    return sum(member.n_bytes_before + member.nbytes + 46 + len(member.file_name) for member in members) + 22
+    """Bytes of the whole archive; 46 and 22 are those of an entry without its name and of the end of the directory."""
+    return sum(len(member.before(b"")) + member.nbytes + 46 + len(member.file_name) for member in members) + 22
 
 
-def _pieces(members: Sequence[Member], contents: Sequence[memoryview]) -> Iterator[bytes | memoryview]:
-    """All bytes of the archive; the last piece is its directory."""
+def _directory(members: Sequence[Member], befores: Sequence[bytes]) -> bytes:
+    """The end of the archive: an entry for every member, which repeats most of its ZIP header and says where it begins.
+
+    The owner of what is extracted may read and write it.
+    """
     directory, offset = b"", 0
-    for member, content in zip(members, contents, strict=True):
-        before = member.before(content)
-        yield from (before, content)
-        directory += member.entry(before, offset)
-        offset += len(before) + len(content)
+    for member, before in zip(members, befores, strict=True):
+        owner_and_place = struct.pack("<3H2L", 0, 0, 0, 0o600 << 16, offset)
+        directory += b"PK\x01\x02\x14\x00" + before[4:30] + owner_and_place + member.file_name
+        offset += len(before) + member.nbytes
     n = len(members)
-    yield directory + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, n, n, len(directory), offset, 0)
+    return directory + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, n, n, len(directory), offset, 0)
 
 
 def _plain(name: str, array: npt.ArrayLike) -> Array:

@@ -214,7 +214,7 @@ def _require_fixed(name: str, rows: FixedRows, shape: tuple[int, int], n_columns
     _require_values(f"{name}.values", rows.values, shape, VALUES)
     _require_columns(f"{name}.columns", rows.columns, shape, n_columns)
     if not (rows.columns[:, 1:] > rows.columns[:, :-1]).all():
-        raise BundleError(f"{name}.columns: must ascend in every row")
+        raise BundleError(f"{name}.columns: must ascend in every row, none of them twice")
 
 
 def _require_compressed(prefix: str, columns: Array, starts: Array, n_rows: int, n_columns: int) -> None:
@@ -227,7 +227,7 @@ def _require_compressed(prefix: str, columns: Array, starts: Array, n_rows: int,
     first = starts[(starts > 0) & (starts < n_entries)].astype(np.int64)
     is_later[first - 1] = True
     if not is_later.all():
-        raise BundleError(f"{prefix}columns: must ascend in every row")
+        raise BundleError(f"{prefix}columns: must ascend in every row, none of them twice")
 
 
 def _require_columns(name: str, columns: Array, shape: tuple[int, ...], n_columns: int) -> None:

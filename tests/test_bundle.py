@@ -203,14 +203,14 @@ def test_computing_takes_half_precision_as_the_numbers_it_holds(model: Model) ->
         ({"fine_assignment": None}, "both a fine table and a fine assignment, or neither"),
         ({"fine_assignment": sparse.csr_array((3, 4))}, r"fine_assignment must have shape \(4, 3\)"),
         ({"coarse_assignment": sparse.csr_array((12, 3))}, r"coarse_assignment must have shape \(12, 4\)"),
-        ({"coarse_assignment": sparse.csr_array((12, 4))}, "coarse_assignment must have 2 entries in every row, .* got 0 to 0"),
+        ({"coarse_assignment": sparse.csr_array((12, 4))}, "coarse_assignment must have 2 entries in every row, got 0 to 0"),
         (
             {"coarse_assignment": sparse.csr_array(np.ones((12, 4)))},
-            "coarse_assignment must have 2 entries in every row, .* 4 to 4",
+            "coarse_assignment must have 2 entries in every row, got 4 to 4",
         ),
         (
             {"coarse_assignment": sparse.csr_array(np.eye(12, 4, 1) + np.eye(12, 4))},
-            "must have 2 entries in every row, .* got 0 to 2",
+            "must have 2 entries in every row, got 0 to 2",
         ),
         (
             {"fine_assignment": sparse.csr_array(np.ones((4, 3), dtype=np.int64))},
@@ -234,7 +234,7 @@ def test_ids_may_be_given_as_lists(model: Model, tmp_path: Path) -> None:
 def test_an_entry_that_is_there_twice_in_a_row_makes_no_model(model: Model) -> None:
     twice = model.coarse_assignment.copy()
     twice.indices[1] = twice.indices[0]
-    with pytest.raises(SpecError, match="coarse_assignment must have 2 entries in every row, in different columns"):
+    with pytest.raises(SpecError, match=r"coarse_assignment\.columns: must ascend in every row, none of them twice"):
         replace(model, coarse_assignment=twice)
 
 

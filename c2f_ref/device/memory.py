@@ -66,24 +66,19 @@ def sizes_of(arrays: Mapping[str, Array | Member]) -> Sizes:
     return Sizes(n_bytes, id_bytes, n_users, n_items, n_coarse, n_fine, dim, n_assigned)
 
 
-def sizes_in_file(path: str | PathLike[str]) -> Sizes:
-    """Sizes of a stored model, from the header of its file: no array is read, and nothing is checked but that header.
+def loading_bytes(path: str | PathLike[str]) -> int:
+    """The least budget for a model file: for reading it, OVERHEAD + LOADS file, or for a request, whichever is larger.
+
+    From the header of the file: no array is read, and nothing is checked but that header.
 
     Errors: BundleError for a file that is no model; OSError where there is none.
     """
     _, members = read_header(path, FORMAT)
     try:
-        return sizes_of({member.name: member for member in members})
+        sizes = sizes_of({member.name: member for member in members})
     except (KeyError, IndexError, ValueError) as error:
         raise BundleError(f"{path}: header: expected the arrays of a model: {error!r}") from error
-
-
-def loading_bytes(path: str | PathLike[str]) -> int:
-    """The least budget for a model file: for reading it, OVERHEAD + LOADS file, or for a request, whichever is larger.
-
-    Errors: as `sizes_in_file`.
-    """
-    return max(OVERHEAD + LOADS * os.stat(path).st_size, serving_bytes(sizes_in_file(path)))
+    return max(OVERHEAD + LOADS * os.stat(path).st_size, serving_bytes(sizes))
 
 
 def serving_bytes(sizes: Sizes, n_users: int = 1, n_results: int = 1) -> int:
