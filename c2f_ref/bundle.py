@@ -153,19 +153,16 @@ def load_model(path: str | PathLike[str], *, max_bytes: int = LIMIT) -> Model:
     """
     stored = read_stored(path, max_bytes=max_bytes)
     try:
-        return _model(stored)
-    except (TypeError, ValueError) as error:
+        settings = Settings(**stored.settings)
+    except (TypeError, SpecError) as error:
         raise BundleError(f"{path}: header: {error}") from error
-
-
-def _model(stored: StoredModel) -> Model:
-    settings, n_users, n_items = Settings(**stored.settings), stored.n_users, stored.n_items
+    seen_shape = (stored.n_users, stored.n_items)
     return Model(
         settings=settings,
         user_ids=stored.user_ids,
         item_ids=stored.item_ids,
-        seen=_matrix(np.ones(stored.graph_columns.size), stored.graph_columns, stored.graph_starts, (n_users, n_items)),
-        bias=np.concatenate([np.zeros(n_users, stored.bias.dtype), stored.bias]),
+        seen=_matrix(np.ones(stored.graph_columns.size), stored.graph_columns, stored.graph_starts, seen_shape),
+        bias=np.concatenate([np.zeros(stored.n_users, stored.bias.dtype), stored.bias]),
         coarse=stored.coarse,
         coarse_assignment=_of_fixed(stored.coarse_assignment, settings.n_coarse),
         fine=stored.fine_table(),
