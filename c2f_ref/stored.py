@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -167,8 +168,10 @@ def _require_settings(settings: Any) -> None:
         if type(settings.get(name)) is not int or settings[name] < least:
             raise BundleError(f"header: {name} must be a whole number from {least}, got {settings.get(name)!r}")
     for name, most in SHARES.items():
-        if type(settings.get(name)) not in (int, float) or not 0 <= settings[name] <= most:
-            raise BundleError(f"header: {name} must be a number from 0 to {most}, got {settings.get(name)!r}")
+        value: Any = settings.get(name)
+        # Between the largest float and infinity there are integers alone, with which no array could be compared.
+        if type(value) not in (int, float) or not 0 <= value <= most or sys.float_info.max < value < float("inf"):
+            raise BundleError(f"header: {name} must be a number from 0 to {most} that a float can hold, got {value!r}")
 
 
 def _require_model(model: StoredModel) -> None:

@@ -111,7 +111,9 @@ def resign(content: bytes, rng: Rng) -> bytes:
         arrays[name] = array.astype(rng.choice(["<f2", "<f4", "<f8", "<u2", "<i4"])) if array.dtype.kind != "U" else array[::-1]
     elif choice == 3:
         settings = told["header"]["settings"]
-        settings[str(rng.choice(list(settings)))] = [0, 1, -1, 10**30, 0.5, float("nan"), None, "1", True, []][rng.integers(10)]
+        settings[str(rng.choice(list(settings)))] = [0, 1, -1, 10**30, 0.5, float("nan"), None, "1", True, [], 10**400][
+            rng.integers(11)
+        ]
     elif choice == 4:
         del arrays[name]
     else:

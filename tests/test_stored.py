@@ -313,7 +313,7 @@ def test_counts_that_are_none_are_told(tmp_path: Path, name: str, value: Any) ->
     assert_refused(tmp_path / "m", told, arrays, f"header: {name} must be a whole number from")
 
 
-@pytest.mark.parametrize("value", [-0.5, "2", True, None, [], float("nan")])
+@pytest.mark.parametrize("value", [-0.5, "2", True, None, [], float("nan"), pytest.param(10**400, id="10**400")])
 @pytest.mark.parametrize("name", ["threshold", "bridge_weight"])
 def test_shares_that_are_none_are_told(tmp_path: Path, name: str, value: Any) -> None:
     header, arrays = parts(tmp_path / "m", "compressed")
