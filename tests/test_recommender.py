@@ -213,6 +213,7 @@ def test_more_coarse_rows_than_entities_is_an_error_that_says_so() -> None:
         ({"init": "model.npz"}, SettingsError, "init must be a model or a fitted estimator, got 'model.npz'"),
         ({"X_val": []}, DataError, "X_val must hold pairs, got none"),
         ({"resume": True}, SettingsError, "resume goes on from a checkpoint folder, and none is given"),
+        ({"X_val": (np.array([0, 1]), np.array([2]))}, DataError, "items must hold a value for each of the 2 pairs, got 1"),
     ],
 )
 def test_what_fit_cannot_be_given_is_refused(given: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -220,9 +221,11 @@ def test_what_fit_cannot_be_given_is_refused(given: dict[str, Any], error: type[
         estimator().fit(SPLIT.train, **given)
 
 
-def test_a_checkpoint_that_nothing_could_go_on_from_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("random_state", [None, np.random.default_rng(0), np.random.RandomState(0)])
+def test_a_checkpoint_that_nothing_could_go_on_from_is_refused(tmp_path: Path, random_state: Any) -> None:
+    """A generator would draw another seed when it is asked again."""
     with pytest.raises(SettingsError, match="a checkpoint needs an int as random_state"):
-        estimator(random_state=None).fit(SPLIT.train, checkpoint=tmp_path / "c")
+        estimator(random_state=random_state).fit(SPLIT.train, checkpoint=tmp_path / "c")
     assert not (tmp_path / "c").exists()
 
 

@@ -70,11 +70,13 @@ def split_for(pairs: Interactions, X_val: Any, seed: int) -> Split:
 
     Errors: as `interactions_within`; DataError for a pair that is in both, or for an empty list.
     """
-    if X_val is not None and np.ndim(X_val) == 1 and len(X_val) == 0:
-        raise DataError("X_val must hold pairs, got none; leave it out, and some of X are drawn")
-    if X_val is not None and np.ndim(X_val) != 1:
-        return split_given(pairs, interactions_within(pairs, X_val), none_of(pairs))
-    return drawn_for_validation(pairs, seed)
+    if X_val is None:
+        return drawn_for_validation(pairs, seed)
+    if not _are_two_rows(X_val) and np.ndim(X_val) == 1:
+        if len(X_val) == 0:
+            raise DataError("X_val must hold pairs, got none; leave it out, and some of X are drawn")
+        return drawn_for_validation(pairs, seed)
+    return split_given(pairs, interactions_within(pairs, X_val), none_of(pairs))
 
 
 def drawn_for_validation(pairs: Interactions, seed: int) -> Split:
@@ -147,8 +149,8 @@ def require_checkpoint(checkpoint: Any, resume: bool, init: Any, random_state: A
     """Raise SettingsError for a checkpoint that nothing could go on from, or that a warm start would have to go on from."""
     if init is not None and (checkpoint is not None or resume):
         raise SettingsError("a run that starts from another model keeps no checkpoint and resumes none: give init or checkpoint")
-    if checkpoint is not None and random_state is None:
-        raise SettingsError("a checkpoint needs an int as random_state, or nothing could go on from it, got None")
+    if checkpoint is not None and not is_whole(random_state, 0):
+        raise SettingsError(f"a checkpoint needs an int as random_state, or nothing could go on from it, got {random_state!r}")
 
 
 def to_provenance(recipe: str | Recipe, seed: int, validation_ndcg: float) -> dict[str, str]:
@@ -183,7 +185,7 @@ def _read(X: Any) -> tuple[Interactions, bool]:
         raise DataError(f"expected pairs, got the path {str(X)!r}; c2f_ref.read_interactions reads a file")
     if sparse.issparse(X):
         return Interactions.from_csr(X), True
-    if isinstance(X, tuple) and len(X) == 2 and all(isinstance(row, np.ndarray) and row.ndim == 1 for row in X):
+    if _are_two_rows(X):
         return Interactions.from_pairs(*X), False
     if hasattr(X, "columns"):
         return Interactions.from_pairs(*_frame_columns(X)), False
@@ -197,6 +199,11 @@ def _read(X: Any) -> tuple[Interactions, bool]:
     if values.shape[1] == 2 and (values == np.floor(values)).all():
         raise DataError("pairs must be integers or text, got two columns of whole floats; a matrix of two items must be sparse")
     return Interactions.from_csr(sparse.csr_array(values)), True
+
+
+def _are_two_rows(X: Any) -> bool:
+    """Whether `X` is a tuple of users and items."""
+    return isinstance(X, tuple) and len(X) == 2 and all(isinstance(row, np.ndarray) and row.ndim == 1 for row in X)
 
 
 def _frame_columns(frame: Any) -> tuple[list[Any], list[Any]]:
