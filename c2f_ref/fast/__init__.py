@@ -11,11 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from .. import spec
-from .assignment import keep_top, refresh_coarse, refresh_fine, top_columns
-from .graph import expand_coarse, expand_fine
+from .assignment import refresh_coarse, refresh_fine
 from .model import coarse_loss_and_grad, embed_coarse, embed_fine, fine_loss_and_grad, prepare_coarse, prepare_fine
 from .optimise import adam_step
-from .plan import CoarsePlan, FinePlan
 from .primitives import (
     bridge,
     bridge_vjp,
@@ -27,15 +25,11 @@ from .primitives import (
     propagate_fine_vjp,
     score_pairs,
     score_pairs_vjp,
-    soft_threshold,
-    soft_threshold_vjp,
 )
 from .ranking import rank_items
 from .sampling import sample_triples
 
 __all__ = [
-    "CoarsePlan",
-    "FinePlan",
     "adam_step",
     "bridge",
     "bridge_vjp",
@@ -44,10 +38,7 @@ __all__ = [
     "compose_vjp",
     "embed_coarse",
     "embed_fine",
-    "expand_coarse",
-    "expand_fine",
     "fine_loss_and_grad",
-    "keep_top",
     "prepare_coarse",
     "prepare_fine",
     "propagate_coarse",
@@ -60,9 +51,6 @@ __all__ = [
     "sample_triples",
     "score_pairs",
     "score_pairs_vjp",
-    "soft_threshold",
-    "soft_threshold_vjp",
-    "top_columns",
 ]
 
 

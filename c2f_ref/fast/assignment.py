@@ -1,42 +1,18 @@
-"""Choosing the largest entries of rows, and both refreshes, in blocks of rows that threads share."""
+"""Both refreshes, in blocks of rows that threads share."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from .. import spec
-from ..spec import IntArray, SpecError, pseudo_inverse, softmax_rows
+from ..spec import SpecError, keep_top, pseudo_inverse, softmax_rows
 from ..spec.notation import require_finite, require_propagated
 from ..threads import one_blas_thread
 from . import kernels
 from .blocks import over_blocks
 from .plan import FloatArray
-from .primitives import own
 
 ROWS_PER_BLOCK = 4096
-
-
-def top_columns(values: FloatArray, k: int) -> IntArray:
-    """As `c2f_ref.spec.top_columns`."""
-    _require_width(k, values.shape[1])
-    if np.isnan(values).any():
-        raise SpecError(f"values to be ordered must not be NaN, got one in row {np.isnan(values).any(axis=1).argmax()}")
-    columns = np.empty((len(values), k), dtype=np.int64)
-    if k:
-        (table,) = own(values)
-        kernels.top_of_rows(table, k, columns)
-        short = columns[:, -1] < 0  # to the kernel, -inf is no candidate
-        columns[short] = spec.top_columns(values[short], k)
-    return columns
-
-
-def keep_top(values: FloatArray, k: int) -> sparse.csr_array:
-    """As `c2f_ref.spec.keep_top`; what is kept has the type of the values."""
-    return _keep_top(lambda block: values[block], values.shape, k, values.dtype)
 
 
 def refresh_coarse(
@@ -44,10 +20,23 @@ def refresh_coarse(
 ) -> sparse.csr_array:
     """As `c2f_ref.spec.refresh_coarse`; nothing of size (N, C) is made."""
     require_propagated(entities, coarse)
+    n_rows, n_columns, k = len(entities), len(coarse), coarse_per_entity
+    if not 0 <= k <= n_columns:
+        raise SpecError(f"k must be in [0, {n_columns}], the number of columns, got {k}")
     with one_blas_thread():
         inverse = pseudo_inverse(coarse, pinv_rtol)
-    dtype, shape = np.result_type(entities, inverse), (len(entities), len(coarse))
-    return _keep_top(lambda block: entities[block] @ inverse, shape, coarse_per_entity, dtype)
+    columns = np.empty((n_rows, k), dtype=np.int64)
+    values = np.empty((n_rows, k), dtype=np.result_type(entities, inverse))
+
+    def keep(block: slice) -> None:
+        similarities = entities[block] @ inverse
+        require_finite("values", similarities)
+        kernels.top_of_rows(similarities, k, columns[block])
+        columns[block].sort(axis=1)
+        values[block] = np.take_along_axis(similarities, columns[block], axis=1)
+
+    over_blocks(keep, n_rows, ROWS_PER_BLOCK)
+    return sparse.csr_array((values.ravel(), columns.ravel(), np.arange(n_rows + 1) * k), shape=(n_rows, n_columns))
 
 
 def refresh_fine(
@@ -65,24 +54,3 @@ def refresh_fine(
 
     over_blocks(match, len(entities), ROWS_PER_BLOCK, lambda of_block: np.add(matches, of_block, out=matches))
     return keep_top(softmax_rows(matches), fine_per_coarse)
-
-
-def _keep_top(rows_of: Callable[[slice], FloatArray], shape: tuple[int, ...], k: int, dtype: Any) -> sparse.csr_array:
-    """`keep_top` of a table that is made a block at a time; `rows_of` gives the rows of a block."""
-    n_rows, n_columns = shape
-    _require_width(k, n_columns)
-    values, columns = np.empty((n_rows, k), dtype=dtype), np.empty((n_rows, k), dtype=np.int64)
-
-    def keep(block: slice) -> None:
-        rows = rows_of(block)
-        require_finite("values", rows)
-        columns[block] = np.sort(top_columns(rows, k), axis=1)
-        values[block] = np.take_along_axis(rows, columns[block], axis=1)
-
-    over_blocks(keep, n_rows, ROWS_PER_BLOCK)
-    return sparse.csr_array((values.ravel(), columns.ravel(), np.arange(n_rows + 1) * k), shape=shape)
-
-
-def _require_width(k: int, n_columns: int) -> None:
-    if not 0 <= k <= n_columns:
-        raise SpecError(f"k must be in [0, {n_columns}], the number of columns, got {k}")

@@ -64,7 +64,7 @@ def pairs_loss_and_grad(
     pair_differences(entities, bias[named].astype(dtype), *batch.triples, differences)
     losses = np.logaddexp(0, differences)
     slopes = (np.exp(differences - losses) / dtype.type(n_triples)).astype(dtype)
-    grad = plan.work_table("grad")[:n_rows]
+    grad = plan.work.grad[:n_rows]
     grad_of_rows = np.empty(n_rows, dtype=dtype)
     pull_back_pairs(entities, *batch.triples, slopes, batch.indptr, batch.places, grad, grad_of_rows)
     grad_bias = np.zeros(bias.size, dtype=dtype)

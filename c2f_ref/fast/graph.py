@@ -1,4 +1,4 @@
-"""The expanded graphs, written straight into place: no stacking of blocks, no second pass that normalises."""
+"""The expanded graph, written straight into place: no stacking of blocks, no second pass that normalises."""
 
 from __future__ import annotations
 
@@ -7,25 +7,18 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from ..spec import SpecError
-from ..spec.notation import require_finite, require_shape
+from ..spec.notation import require_finite
 from .compile import kernel
 
 
-def expand_coarse(norm_adjacency: sparse.csr_array, coarse_assignment: sparse.csr_array) -> sparse.csr_array:
-    """As `c2f_ref.spec.expand_coarse`: float64 whatever the adjacency is, a place stored twice is summed."""
-    return expand_fine(norm_adjacency, coarse_assignment, sparse.csr_array((coarse_assignment.shape[1], 0)))
-
-
-def expand_fine(
+def expand(
     norm_adjacency: sparse.csr_array, coarse_assignment: sparse.csr_array, fine_assignment: sparse.csr_array
 ) -> sparse.csr_array:
-    """As `c2f_ref.spec.expand_fine`, and as `expand_coarse`; without fine rows the last row and column of blocks are empty."""
+    """As `c2f_ref.spec.expand_fine`, or with an S_f of no columns as `expand_coarse`, of parts whose sizes fit.
+
+    Edge: float64 whatever the adjacency is; a place stored twice is summed.
+    """
     (n_entities, n_coarse), n_fine = coarse_assignment.shape, fine_assignment.shape[1]
-    require_shape("norm_adjacency", norm_adjacency, (n_entities, n_entities))
-    require_shape("fine_assignment", fine_assignment, (n_coarse, n_fine))
-    if n_coarse == 0:
-        raise SpecError("coarse_assignment must have at least one column, got none")
     coarse, fine = _canonical("coarse_assignment", coarse_assignment), _canonical("fine_assignment", fine_assignment)
     first, second = n_entities, n_entities + n_coarse  # coarse node, fine node
     # Every block with its first row and column; those of one row from left to right, so that columns ascend.

@@ -92,28 +92,23 @@ def first_step_back(blocks: Any, matrix: Any, slots: Any, grad: Any, out: Any) -
 
 @kernel(parallel=True)
 def last_step_back(
-    blocks: Any, matrix: Any, slots: Any, grad: Any, total: Any, divisor: Any, ego: Any, penalties: Any, out: Any
+    blocks: Any, matrix: Any, rows: Any, slots: Any, grad: Any, total: Any, divisor: Any, ego: Any, penalties: Any, out: Any
 ) -> None:
-    """The last turn backwards, and for entities, the first rows, what their ego rows add and what tanh is taken of.
+    """The last turn backwards, of all `rows`, and for entities, the first ones, what their ego rows add and what tanh is taken of.
 
     out = (grad + G total) / divisor,  out[:N] = (out[:N] + penalty ego) (1 - ego^2)
 
     Penalties are compact like `grad`; a row that is not in the batch has none.
     """
-    data, indices, indptr = matrix
     for block in span(blocks.size - 1):
-        for row in range(blocks[block], blocks[block + 1]):
-            target = out[row]
-            start_row(slots[row], grad, target)
-            add_row(data, indices, indptr[row], indptr[row + 1], total, target)
-            for d in range(target.size):
-                target[d] /= divisor
-            if row < ego.shape[0]:
-                if slots[row] >= 0:
-                    for d in range(target.size):
-                        target[d] += penalties[slots[row]] * ego[row, d]
-                for d in range(target.size):
-                    target[d] -= target[d] * ego[row, d] * ego[row, d]
+        start, stop = blocks[block], blocks[block + 1]
+        step_of_rows(start, stop, matrix, rows, slots, grad, total, divisor, out)
+        for row in range(start, min(stop, ego.shape[0])):
+            if slots[row] >= 0:
+                for d in range(out.shape[1]):
+                    out[row, d] += penalties[slots[row]] * ego[row, d]
+            for d in range(out.shape[1]):
+                out[row, d] -= out[row, d] * ego[row, d] * ego[row, d]
 
 
 @kernel(parallel=True)
@@ -135,6 +130,8 @@ def start_row(slot: int, compact: Any, target: Any) -> None:
 @kernel(nogil=True)
 def top_of_rows(values: Any, k: int, columns: Any) -> None:
     """The columns of the k largest entries of every row, largest first, ties to the lowest column; -inf is no candidate, -1."""
+    if k == 0:
+        return
     for row in range(values.shape[0]):
         best = np.full(k, -np.inf, dtype=values.dtype)
         where = np.full(k, -1, dtype=np.int64)

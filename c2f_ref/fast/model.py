@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy import sparse
 
 from .. import spec
 from ..spec import IntArray, Settings, Triples
-from ..spec.notation import require_shape, require_sizes, require_table
+from ..spec.notation import require_shape, require_table
 from . import kernels
 from .batch import Batch, batch_of, pairs_loss_and_grad
-from .graph import expand_coarse, expand_fine
-from .plan import CoarsePlan, FinePlan, FloatArray, Matrix, Plan, Workspace, locality
-from .primitives import soft_threshold, soft_threshold_vjp
+from .plan import FloatArray, Plan, plan_of
 
 
 def prepare_coarse(
@@ -23,16 +19,13 @@ def prepare_coarse(
     n_users: int,
     settings: Settings,
     previous: Plan | None = None,
-) -> CoarsePlan:
+) -> Plan:
     """As `c2f_ref.spec.prepare_coarse`; numbers are of the adjacency's type."""
-    require_sizes(norm_adjacency, coarse_assignment, n_users, settings)
-    where, dtype = locality(norm_adjacency, n_users, previous), norm_adjacency.dtype
-    own = sparse.csr_array(coarse_assignment)[where.order]
-    graph = _layer_graph(expand_coarse(where.norm_adjacency, own), settings, dtype)
-    return CoarsePlan(graph, Matrix(own, dtype), where, previous.work if previous else Workspace(), n_users, settings)
+    no_fine = sparse.csr_array((settings.n_coarse, 0))
+    return plan_of(norm_adjacency, coarse_assignment, no_fine, n_users, settings, previous)
 
 
-def embed_coarse(plan: CoarsePlan, coarse: FloatArray) -> tuple[FloatArray, FloatArray]:
+def embed_coarse(plan: Plan, coarse: FloatArray) -> tuple[FloatArray, FloatArray]:
     """As `c2f_ref.spec.embed_coarse`."""
     coarse = _table(plan, "coarse", coarse)
     propagated, _ = _forward_coarse(plan, coarse, np.arange(plan.graph.shape[0]))
@@ -41,13 +34,13 @@ def embed_coarse(plan: CoarsePlan, coarse: FloatArray) -> tuple[FloatArray, Floa
 
 
 def coarse_loss_and_grad(
-    plan: CoarsePlan, coarse: FloatArray, bias: FloatArray, triples: Triples
+    plan: Plan, coarse: FloatArray, bias: FloatArray, triples: Triples
 ) -> tuple[float, FloatArray, FloatArray]:
     """As `c2f_ref.spec.coarse_loss_and_grad`."""
     batch = batch_of(plan, bias, triples)
     propagated, ego = _forward_coarse(plan, _table(plan, "coarse", coarse), batch.rows)
     loss, grad, grad_bias = pairs_loss_and_grad(plan, batch, propagated, ego, bias)
-    total, spare = plan.work_table("total"), plan.work_table("spare")  # nobody reads `propagated` any more
+    total, spare = plan.work.total, plan.work.spare  # nobody reads `propagated` any more
     # G is symmetric, so that it pulls back by itself.
     if plan.settings.n_layers < 2:
         kernels.put_rows(batch.slots, grad, total)
@@ -67,17 +60,13 @@ def prepare_fine(
     n_users: int,
     settings: Settings,
     previous: Plan | None = None,
-) -> FinePlan:
+) -> Plan:
     """As `c2f_ref.spec.prepare_fine`; numbers are of the adjacency's type."""
-    require_sizes(norm_adjacency, coarse_assignment, n_users, settings)
     require_shape("fine_assignment", fine_assignment, (settings.n_coarse, settings.n_fine))
-    where, dtype = locality(norm_adjacency, n_users, previous), norm_adjacency.dtype
-    own, by_fine = sparse.csr_array(coarse_assignment)[where.order], Matrix(fine_assignment, dtype)
-    graph = _layer_graph(expand_fine(where.norm_adjacency, own, fine_assignment), settings, dtype)
-    return FinePlan(graph, Matrix(own, dtype), where, previous.work if previous else Workspace(), n_users, settings, by_fine)
+    return plan_of(norm_adjacency, coarse_assignment, fine_assignment, n_users, settings, previous)
 
 
-def embed_fine(plan: FinePlan, coarse: FloatArray, fine: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+def embed_fine(plan: Plan, coarse: FloatArray, fine: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """As `c2f_ref.spec.embed_fine`."""
     coarse, fine = _table(plan, "coarse", coarse), _table(plan, "fine", fine)
     propagated, _ = _forward_fine(plan, coarse, fine, np.arange(plan.cuts[0]))
@@ -86,7 +75,7 @@ def embed_fine(plan: FinePlan, coarse: FloatArray, fine: FloatArray) -> tuple[Fl
 
 
 def fine_loss_and_grad(
-    plan: FinePlan, coarse: FloatArray, fine: FloatArray, bias: FloatArray, triples: Triples
+    plan: Plan, coarse: FloatArray, fine: FloatArray, bias: FloatArray, triples: Triples
 ) -> tuple[float, FloatArray, FloatArray, FloatArray]:
     """As `c2f_ref.spec.fine_loss_and_grad`."""
     settings = plan.settings
@@ -94,7 +83,7 @@ def fine_loss_and_grad(
     coarse, fine = _table(plan, "coarse", coarse), _table(plan, "fine", fine)
     propagated, ego = _forward_fine(plan, coarse, fine, batch.rows)
     loss, grad, grad_bias = pairs_loss_and_grad(plan, batch, propagated[: batch.rows.size], ego, bias)
-    total, spare = plan.work_table("total"), plan.work_table("spare")  # nobody reads `propagated` any more
+    total, spare = plan.work.total, plan.work.spare  # nobody reads `propagated` any more
     kernels.put_rows(batch.slots, grad, total)
     for layer in range(settings.n_layers):
         _unsharpen(plan, *np.split(total, plan.cuts))
@@ -105,23 +94,18 @@ def fine_loss_and_grad(
 
     grad_coarse, grad_thresholded = spec.bridge_vjp(plan.fine_assignment, settings.bridge_weight, grad_bridged)
     grad_coarse = grad_coarse + plan.coarse_assignment.T @ grad_ego
-    grad_fine = soft_threshold_vjp(fine, settings.threshold, grad_thresholded)
+    grad_fine = spec.soft_threshold_vjp(fine, settings.threshold, grad_thresholded)
     grad_fine = grad_fine + spec.fine_embed_vjp(fine, settings.threshold, grad_nodes)
     return loss, grad_coarse, grad_fine, grad_bias
 
 
-def _layer_graph(graph: sparse.csr_array, settings: Settings, dtype: Any) -> Matrix:
-    """What a layer multiplies with: G, and without layers the matrix of zeros, since then nothing is propagated."""
-    return Matrix(graph if settings.n_layers else sparse.csr_array(graph.shape), dtype)
-
-
-def _forward_coarse(plan: CoarsePlan, coarse: FloatArray, rows: IntArray) -> tuple[FloatArray, FloatArray]:
+def _forward_coarse(plan: Plan, coarse: FloatArray, rows: IntArray) -> tuple[FloatArray, FloatArray]:
     """The propagated nodes `rows` and the ego rows, in the plan's order, in work tables: (propagated, ego).
 
     H = (X + G (X + G (X + ...))) / (L + 1), the last product for `rows` alone.
     """
     graph, n_layers = plan.graph, plan.settings.n_layers
-    first, total, spare = _first_layer(plan, coarse, coarse), plan.work_table("total"), plan.work_table("spare")
+    first, total, spare = _first_layer(plan, coarse, coarse), plan.work.total, plan.work.spare
     before, everywhere = first, np.arange(graph.shape[0])
     for _ in range(n_layers - 1):
         graph.step(everywhere, first, before, total)
@@ -131,17 +115,17 @@ def _forward_coarse(plan: CoarsePlan, coarse: FloatArray, rows: IntArray) -> tup
     return out, first[: plan.cuts[0]]
 
 
-def _forward_fine(plan: FinePlan, coarse: FloatArray, fine: FloatArray, rows: IntArray) -> tuple[FloatArray, FloatArray]:
+def _forward_fine(plan: Plan, coarse: FloatArray, fine: FloatArray, rows: IntArray) -> tuple[FloatArray, FloatArray]:
     """As `_forward_coarse`; all coarse and fine nodes stand behind the propagated entities `rows`.
 
     H = (X + M (X + M (X + ...))) / (L + 1), where M is the product (h, c, f) with G and then
     c' = bridge(c - S_f f, f),  h' = h + S_c (c' - c)
     """
     settings, graph, n_entities, weight = plan.settings, plan.graph, plan.cuts[0], plan.settings.bridge_weight
-    thresholded = soft_threshold(fine, settings.threshold)
+    thresholded = spec.soft_threshold(fine, settings.threshold)
     bridged = spec.bridge(plan.fine_assignment, weight, coarse, thresholded)
     first = _first_layer(plan, coarse, bridged, np.tanh(thresholded))
-    total, spare = plan.work_table("total"), plan.work_table("spare")
+    total, spare = plan.work.total, plan.work.spare
     entities, nodes = np.split(np.arange(graph.shape[0]), [n_entities])  # nodes: coarse and fine
     nowhere = np.full(nodes.size, -1)
 
@@ -171,7 +155,7 @@ def _forward_fine(plan: FinePlan, coarse: FloatArray, fine: FloatArray, rows: In
 
 def _first_layer(plan: Plan, coarse: FloatArray, *tables: FloatArray) -> FloatArray:
     """X (n, D): [tanh(S_c coarse); tables]."""
-    first, n_entities = plan.work_table("first"), plan.cuts[0]
+    first, n_entities = plan.work.first, plan.cuts[0]
     ego = first[:n_entities]
     plan.coarse_assignment.step(np.full(n_entities, -1), coarse, coarse, ego)
     np.tanh(ego, out=ego)
@@ -179,7 +163,7 @@ def _first_layer(plan: Plan, coarse: FloatArray, *tables: FloatArray) -> FloatAr
     return first
 
 
-def _unsharpen(plan: FinePlan, h: FloatArray, c: FloatArray, f: FloatArray) -> None:
+def _unsharpen(plan: Plan, h: FloatArray, c: FloatArray, f: FloatArray) -> None:
     """Pull the gradients of a fine layer back, in place, through what follows its product; that of the entities stays.
 
     c' = bridge(c - S_f f, f),  h' = h + S_c (c' - c)
@@ -198,8 +182,8 @@ def _last_step_back(
     """Gradient in what tanh is taken of, propagated and penalised, and in every kind of node; in `out`."""
     weight = plan.dtype.type(2 * plan.settings.l2_weight / max(batch.triples.users.size, 1))
     penalties, divisor = weight * np.diff(batch.indptr).astype(plan.dtype), plan.dtype.type(plan.settings.n_layers + 1)
-    graph = plan.graph
-    kernels.last_step_back(graph.blocks, graph.arrays, batch.slots, grad, total, divisor, ego, penalties, out)
+    graph, rows = plan.graph, np.arange(len(out))
+    kernels.last_step_back(graph.blocks, graph.arrays, rows, batch.slots, grad, total, divisor, ego, penalties, out)
     return np.split(out, plan.cuts)
 
 

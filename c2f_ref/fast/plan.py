@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 from ..spec import IntArray, Settings, SpecError, partition
-from ..spec.notation import require_shape
+from ..spec.notation import require_shape, require_sizes
 from . import kernels
+from .graph import expand
 
 FloatArray: TypeAlias = npt.NDArray[Any]
 """float32 or float64."""
@@ -107,31 +108,27 @@ def locality(norm_adjacency: sparse.csr_array, n_users: int, previous: Plan | No
     return Locality(order, np.argsort(order), own, norm_adjacency)
 
 
-class Workspace:
-    """Arrays of a row per node that are made once and written over at every call; none of them ever leaves the room.
+class Work(NamedTuple):
+    """Tables (n, D) that are made once and written over at every call; none of them ever leaves the room."""
 
-    Edge: a plan serves one call at a time.
-    """
-
-    def __init__(self) -> None:
-        self._arrays: dict[str, FloatArray] = {}
-
-    def get(self, name: str, shape: tuple[int, ...], dtype: Any) -> FloatArray:
-        """The array of this name and shape, with whatever was left in it."""
-        array = self._arrays.get(name)
-        if array is None or array.shape != shape or array.dtype != dtype:
-            array = self._arrays[name] = np.empty(shape, dtype=dtype)
-        return array
+    first: FloatArray
+    total: FloatArray
+    spare: FloatArray
+    grad: FloatArray
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Of either stage: G and S_c in the plan's order, and the numbering."""
+    """Of either stage: G, S_c and S_f in the plan's order, and the numbering. The coarse stage has an S_f without columns.
+
+    Edge: a plan, and whichever has taken over its tables, serves one call at a time.
+    """
 
     graph: Matrix
     coarse_assignment: Matrix
+    fine_assignment: Matrix
     where: Locality
-    work: Workspace
+    work: Work
     n_users: int
     settings: Settings
 
@@ -144,19 +141,27 @@ class Plan:
     @property
     def dtype(self) -> Any:
         """The number type."""
-        return self.graph.arrays[0].dtype
-
-    def work_table(self, name: str) -> FloatArray:
-        """The work buffer of this name, (n, D)."""
-        return self.work.get(name, (self.graph.shape[0], self.settings.dim), self.dtype)
+        return self.work.first.dtype
 
 
-class CoarsePlan(Plan):
-    """Of the coarse stage."""
-
-
-@dataclass(frozen=True)
-class FinePlan(Plan):
-    """Of the fine stage: S_f besides."""
-
-    fine_assignment: Matrix
+def plan_of(
+    norm_adjacency: sparse.csr_array,
+    coarse_assignment: sparse.csr_array,
+    fine_assignment: sparse.csr_array,
+    n_users: int,
+    settings: Settings,
+    previous: Plan | None,
+) -> Plan:
+    """What is kept for these; numbering and tables are those of `previous` where they fit."""
+    require_sizes(norm_adjacency, coarse_assignment, n_users, settings)
+    where, dtype = locality(norm_adjacency, n_users, previous), norm_adjacency.dtype
+    own = sparse.csr_array(coarse_assignment)[where.order]
+    graph = expand(where.norm_adjacency, own, fine_assignment)
+    if settings.n_layers == 0:
+        graph = sparse.csr_array(graph.shape)  # nothing is propagated
+    shape = graph.shape[0], settings.dim
+    if previous is not None and (previous.work.first.shape, previous.dtype) == (shape, dtype):
+        work = previous.work
+    else:
+        work = Work(*(np.empty(shape, dtype=dtype) for _ in Work._fields))
+    return Plan(Matrix(graph, dtype), Matrix(own, dtype), Matrix(fine_assignment, dtype), where, work, n_users, settings)

@@ -70,56 +70,10 @@ def _require_graph(graph: sparse.csr_array, *given: Any) -> None:
 
 compose, compose_vjp = _compiled(spec.compose), _compiled(spec.compose_vjp)
 bridge, bridge_vjp = _compiled(spec.bridge), _compiled(spec.bridge_vjp)
+propagate_coarse = _compiled(spec.propagate_coarse, _require_graph)
+propagate_coarse_vjp = _compiled(spec.propagate_coarse_vjp, _require_graph)
 propagate_fine = _compiled(spec.propagate_fine, _require_graph)
 propagate_fine_vjp = _compiled(spec.propagate_fine_vjp, _require_graph)
-
-
-def propagate_coarse(
-    graph: sparse.csr_array, n_layers: int, entities: FloatArray, coarse: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """As `c2f_ref.spec.propagate_coarse`, summed in place."""
-    _require_graph(graph, entities, coarse)
-    matrix, nodes = own(graph, np.concatenate([entities, coarse]))
-    total = nodes.copy()
-    for _ in range(n_layers):
-        nodes = matrix @ nodes
-        total += nodes
-    return _mean(total, n_layers, len(entities))
-
-
-def propagate_coarse_vjp(
-    graph: sparse.csr_array, n_layers: int, grad_entities: FloatArray, grad_coarse: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """As `c2f_ref.spec.propagate_coarse_vjp`, summed in place; the graph need not be symmetric."""
-    _require_graph(graph, grad_entities, grad_coarse)
-    matrix, grad = own(graph.T, np.concatenate([grad_entities, grad_coarse]))
-    total = grad
-    for _ in range(n_layers):
-        total = matrix @ total
-        total += grad
-    return _mean(total, n_layers, len(grad_entities))
-
-
-def _mean(total: FloatArray, n_layers: int, n_entities: int) -> tuple[FloatArray, FloatArray]:
-    divisor = total.dtype.type(n_layers + 1)
-    return total[:n_entities] / divisor, total[n_entities:] / divisor
-
-
-def soft_threshold(table: FloatArray, threshold: float) -> FloatArray:
-    """As `c2f_ref.spec.soft_threshold`, in one pass; the threshold takes the type of the table."""
-    (table,) = own(table)
-    out = np.empty_like(table)
-    _shrink(table.ravel(), table.dtype.type(threshold), out.ravel())
-    return out
-
-
-def soft_threshold_vjp(table: FloatArray, threshold: float, grad: FloatArray) -> FloatArray:
-    """As `c2f_ref.spec.soft_threshold_vjp`, in one pass; the threshold takes the type of the table."""
-    require_shape("grad", grad, table.shape)
-    table, grad = own(table, grad)
-    out = np.empty_like(table)
-    _pass_outside(table.ravel(), table.dtype.type(threshold), grad.ravel(), out.ravel())
-    return out
 
 
 def score_pairs(
@@ -154,21 +108,6 @@ def _ends(entities: FloatArray, bias: FloatArray, n_users: int, users: IntArray,
     require_indices("users", users, n_users)
     require_indices("items", items, len(entities) - n_users)
     return np.array(users, dtype=np.int64), item_rows(n_users, items)
-
-
-@kernel()
-def _shrink(table: Any, threshold: Any, out: Any) -> None:
-    """Entries of out: sign(x) max(|x| - threshold, 0); a NaN stays one."""
-    for p in range(table.size):
-        x = table[p]
-        out[p] = 0.0 if abs(x) <= threshold else x - np.copysign(threshold, x)
-
-
-@kernel()
-def _pass_outside(table: Any, threshold: Any, grad: Any, out: Any) -> None:
-    """Entries of out: those of `grad` where |x| > threshold, else 0."""
-    for p in range(table.size):
-        out[p] = grad[p] if abs(table[p]) > threshold else grad.dtype.type(0)
 
 
 @kernel(parallel=True)

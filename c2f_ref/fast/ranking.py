@@ -38,7 +38,7 @@ def rank_items(
         scores[seen[users[block]].nonzero()] = -np.inf
         if k > LONG:
             items[block], best[block] = rank_scores(scores, k)
-        elif k:
+        else:
             kernels.top_of_rows(scores, k, items[block])
             best[block] = np.take_along_axis(scores, np.maximum(items[block], 0), axis=1) if scores.shape[1] else -np.inf
 

@@ -123,11 +123,12 @@ def assert_layers_and_steps_back_are_exact(dtype: Any, seed: int) -> None:
     assert same_bits(of_rows, (dense @ (layers[1] + layers[2]))[rows].astype(dtype))
 
     ego, counts = layers[1, :11], rng.integers(1, 5, size=rows.size)
-    kernels.last_step_back(own.blocks, own.arrays, slots, grad, layers[0], dtype(2), ego, 0.25 * counts, out)
+    penalties = 0.25 * counts
+    kernels.last_step_back(own.blocks, own.arrays, np.arange(19), slots, grad, layers[0], dtype(2), ego, penalties, out)
     expected = (full_grad + dense @ layers[0]) / 2
-    penalties = np.zeros((19, 1))
-    penalties[rows, 0] = counts
-    expected[:11] = (expected[:11] + 0.25 * penalties[:11] * ego) * (1 - ego.astype(np.float64) ** 2)
+    by_row = np.zeros((19, 1))
+    by_row[rows, 0] = penalties
+    expected[:11] = (expected[:11] + by_row[:11] * ego) * (1 - ego.astype(np.float64) ** 2)
     assert same_bits(out, expected.astype(dtype))
 
 
