@@ -60,8 +60,10 @@ def pairs_loss_and_grad(
     n_rows, dtype = batch.rows.size, entities.dtype
     n_triples = max(batch.triples.users.size, 1)
     named = plan.where.order[batch.rows]
-    differences = np.empty(batch.triples.users.size, dtype=dtype)
-    pair_differences(entities, bias[named].astype(dtype), *batch.triples, differences)
+    users, positives, negatives = batch.triples
+    own_bias = bias[named].astype(dtype)
+    differences = own_bias[negatives] - own_bias[positives]
+    add_products(entities, users, negatives, positives, differences)
     losses = np.logaddexp(0, differences)
     slopes = (np.exp(differences - losses) / dtype.type(n_triples)).astype(dtype)
     grad = plan.work.grad[:n_rows]
@@ -79,19 +81,19 @@ def pairs_loss_and_grad(
 
 
 @kernel(parallel=True)
-def pair_differences(entities: Any, bias: Any, users: Any, positives: Any, negatives: Any, out: Any) -> None:
-    """out[t] = s_uj - s_ui of every triple, rows of entities given: H_u . (H_j - H_i) + b_j - b_i."""
-    for t in span(users.size):
-        ahead = t + AHEAD // 2
+def add_products(entities: Any, users: Any, items: Any, others: Any, out: Any) -> None:
+    """out[p] += H_u . H_i, or H_u . (H_i - H_j) where there are `others`; rows of entities given."""
+    for p in span(users.size):
+        ahead = p + AHEAD // 2
         if ahead < users.size:
             ask_for_row(entities, users[ahead])
-            ask_for_row(entities, positives[ahead])
-            ask_for_row(entities, negatives[ahead])
-        u, i, j = users[t], positives[t], negatives[t]
-        total = bias[j] - bias[i]
-        for d in range(entities.shape[1]):
-            total += entities[u, d] * (entities[j, d] - entities[i, d])
-        out[t] = total
+            ask_for_row(entities, items[ahead])
+            if others is not None:
+                ask_for_row(entities, others[ahead])
+        user, item, total = entities[users[p]], entities[items[p]], out[p]
+        for d in range(user.size):
+            total += user[d] * (item[d] if others is None else item[d] - entities[others[p], d])
+        out[p] = total
 
 
 @kernel(parallel=True)

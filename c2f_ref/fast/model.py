@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import sparse
 
 from .. import spec
 from ..spec import IntArray, Settings, Triples
-from ..spec.notation import require_shape, require_table
+from ..spec.notation import require_shape, require_sizes, require_table
 from . import kernels
 from .batch import Batch, batch_of, pairs_loss_and_grad
-from .plan import FloatArray, Plan, plan_of
+from .graph import expand
+from .plan import FloatArray, Matrix, Plan, Work, locality
 
 
 def prepare_coarse(
@@ -20,9 +23,9 @@ def prepare_coarse(
     settings: Settings,
     previous: Plan | None = None,
 ) -> Plan:
-    """As `c2f_ref.spec.prepare_coarse`; numbers are of the adjacency's type."""
+    """As `c2f_ref.spec.prepare_coarse`: as `prepare_fine` for a model without fine rows."""
     no_fine = sparse.csr_array((settings.n_coarse, 0))
-    return plan_of(norm_adjacency, coarse_assignment, no_fine, n_users, settings, previous)
+    return prepare_fine(norm_adjacency, coarse_assignment, no_fine, n_users, replace(settings, n_fine=0), previous)
 
 
 def embed_coarse(plan: Plan, coarse: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -61,9 +64,20 @@ def prepare_fine(
     settings: Settings,
     previous: Plan | None = None,
 ) -> Plan:
-    """As `c2f_ref.spec.prepare_fine`; numbers are of the adjacency's type."""
+    """As `c2f_ref.spec.prepare_fine`; numbers are of the adjacency's type, order and work tables are taken over where they fit."""
+    require_sizes(norm_adjacency, coarse_assignment, n_users, settings)
     require_shape("fine_assignment", fine_assignment, (settings.n_coarse, settings.n_fine))
-    return plan_of(norm_adjacency, coarse_assignment, fine_assignment, n_users, settings, previous)
+    where, dtype = locality(norm_adjacency, n_users, previous), norm_adjacency.dtype
+    own = sparse.csr_array(coarse_assignment)[where.order]
+    graph = expand(where.norm_adjacency, own, fine_assignment)
+    if settings.n_layers == 0:
+        graph = sparse.csr_array(graph.shape)  # nothing is propagated
+    shape = graph.shape[0], settings.dim
+    if previous is not None and (previous.work.first.shape, previous.dtype) == (shape, dtype):
+        work = previous.work
+    else:
+        work = Work(*(np.empty(shape, dtype=dtype) for _ in Work._fields))
+    return Plan(Matrix(graph, dtype), Matrix(own, dtype), Matrix(fine_assignment, dtype), where, work, n_users, settings)
 
 
 def embed_fine(plan: Plan, coarse: FloatArray, fine: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

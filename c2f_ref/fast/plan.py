@@ -16,9 +16,8 @@ import numpy.typing as npt
 from scipy import sparse
 
 from ..spec import IntArray, Settings, SpecError, partition
-from ..spec.notation import require_shape, require_sizes
+from ..spec.notation import require_shape
 from . import kernels
-from .graph import expand
 
 FloatArray: TypeAlias = npt.NDArray[Any]
 """float32 or float64."""
@@ -142,26 +141,3 @@ class Plan:
     def dtype(self) -> Any:
         """The number type."""
         return self.work.first.dtype
-
-
-def plan_of(
-    norm_adjacency: sparse.csr_array,
-    coarse_assignment: sparse.csr_array,
-    fine_assignment: sparse.csr_array,
-    n_users: int,
-    settings: Settings,
-    previous: Plan | None,
-) -> Plan:
-    """What is kept for these; numbering and tables are those of `previous` where they fit."""
-    require_sizes(norm_adjacency, coarse_assignment, n_users, settings)
-    where, dtype = locality(norm_adjacency, n_users, previous), norm_adjacency.dtype
-    own = sparse.csr_array(coarse_assignment)[where.order]
-    graph = expand(where.norm_adjacency, own, fine_assignment)
-    if settings.n_layers == 0:
-        graph = sparse.csr_array(graph.shape)  # nothing is propagated
-    shape = graph.shape[0], settings.dim
-    if previous is not None and (previous.work.first.shape, previous.dtype) == (shape, dtype):
-        work = previous.work
-    else:
-        work = Work(*(np.empty(shape, dtype=dtype) for _ in Work._fields))
-    return Plan(Matrix(graph, dtype), Matrix(own, dtype), Matrix(fine_assignment, dtype), where, work, n_users, settings)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import wraps
 from inspect import signature
 from itertools import pairwise
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 from scipy import sparse
@@ -18,12 +18,9 @@ from scipy import sparse
 from .. import spec
 from ..spec import IntArray
 from ..spec.notation import item_rows, require_indices, require_shape
-from .batch import places_by_row
-from .compile import ask_for_row, kernel, span
-from .kernels import AHEAD
+from .batch import add_products, places_by_row
+from .compile import Function
 from .plan import FloatArray, Matrix
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def own(*inputs: Any) -> list[Any]:
@@ -82,9 +79,9 @@ def score_pairs(
     """As `c2f_ref.spec.score_pairs`."""
     users, rows = _ends(entities, bias, n_users, users, items)
     entities, bias = own(entities, bias)
-    out = np.empty(users.size, dtype=bias.dtype)
-    _score(entities, bias, bias.dtype.type(offset), users, rows, out)
-    return out
+    scores: FloatArray = bias[users] + bias[rows] + bias.dtype.type(offset)
+    add_products(entities, users, rows, None, scores)
+    return scores
 
 
 def score_pairs_vjp(
@@ -108,18 +105,3 @@ def _ends(entities: FloatArray, bias: FloatArray, n_users: int, users: IntArray,
     require_indices("users", users, n_users)
     require_indices("items", items, len(entities) - n_users)
     return np.array(users, dtype=np.int64), item_rows(n_users, items)
-
-
-@kernel(parallel=True)
-def _score(entities: Any, bias: Any, offset: Any, users: Any, rows: Any, out: Any) -> None:
-    """out[p] = H_u . H_i + b_u + b_i + offset, rows of entities given."""
-    for p in span(users.size):
-        ahead = p + AHEAD // 2
-        if ahead < users.size:
-            ask_for_row(entities, users[ahead])
-            ask_for_row(entities, rows[ahead])
-        u, i = users[p], rows[p]
-        total = bias[u] + bias[i] + offset
-        for d in range(entities.shape[1]):
-            total += entities[u, d] * entities[i, d]
-        out[p] = total

@@ -143,8 +143,8 @@ def drawn_pairs(rng: np.random.Generator, values: Any, dtype: Any) -> tuple[Any,
 def test_pairs_and_their_pull_back_of_eighths_are_exact(dtype: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)
     entities, bias, slopes, users, positives, negatives = drawn_pairs(rng, eighths, dtype)
-    differences = np.empty(40, dtype=dtype)
-    batch.pair_differences(entities, bias, users, positives, negatives, differences)
+    differences = bias[negatives] - bias[positives]
+    batch.add_products(entities, users, negatives, positives, differences)
     wide = entities.astype(np.float64)
     scores = [(wide[users] * wide[items]).sum(axis=1) + bias[items] for items in (negatives, positives)]
     assert same_bits(differences, (scores[0] - scores[1]).astype(dtype))
@@ -168,8 +168,8 @@ def test_pairs_stay_within_their_bound(dtype: Any, seed: int) -> None:
     """A score has D products of a rounded difference, their sum, and a difference of biases: D + 3 roundings."""
     rng = np.random.default_rng(seed)
     entities, bias, _, users, positives, negatives = drawn_pairs(rng, lambda rng, *shape: rng.standard_normal(shape), dtype)
-    got = np.empty(40, dtype=dtype)
-    batch.pair_differences(entities, bias, users, positives, negatives, got)
+    got = bias[negatives] - bias[positives]
+    batch.add_products(entities, users, negatives, positives, got)
     wide, wide_bias = entities.astype(np.longdouble), bias.astype(np.longdouble)
     exact = (wide[users] * (wide[negatives] - wide[positives])).sum(axis=1) + wide_bias[negatives] - wide_bias[positives]
     size, size_bias = np.abs(wide), np.abs(wide_bias)
