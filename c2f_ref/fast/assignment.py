@@ -31,12 +31,12 @@ def refresh_coarse(
     def keep(block: slice) -> None:
         similarities = entities[block] @ inverse
         require_finite("values", similarities)
-        kernels.top_of_rows(similarities, k, columns[block])
-        columns[block].sort(axis=1)
-        values[block] = np.take_along_axis(similarities, columns[block], axis=1)
+        kernels.top_of_rows(similarities, columns[block], values[block])
 
     over_blocks(keep, n_rows, ROWS_PER_BLOCK)
-    return sparse.csr_array((values.ravel(), columns.ravel(), np.arange(n_rows + 1) * k), shape=(n_rows, n_columns))
+    kept = sparse.csr_array((values.ravel(), columns.ravel(), np.arange(n_rows + 1) * k), shape=(n_rows, n_columns))
+    kept.sort_indices()
+    return kept
 
 
 def refresh_fine(

@@ -128,24 +128,27 @@ def start_row(slot: int, compact: Any, target: Any) -> None:
 
 
 @kernel(nogil=True)
-def top_of_rows(values: Any, k: int, columns: Any) -> None:
-    """The columns of the k largest entries of every row, largest first, ties to the lowest column; -inf is no candidate, -1."""
-    if k == 0:
+def top_of_rows(values: Any, columns: Any, best: Any) -> None:
+    """The columns of the k largest entries of every row, largest first, ties to the lowest column, and these entries, `best`.
+
+    Edge: -inf is no candidate; where others are fewer than k, the list ends with column -1 and -inf.
+    """
+    columns[:] = -1
+    best[:] = -np.inf
+    last = columns.shape[1] - 1
+    if last < 0:
         return
     for row in range(values.shape[0]):
-        best = np.full(k, -np.inf, dtype=values.dtype)
-        where = np.full(k, -1, dtype=np.int64)
         for column in range(values.shape[1]):
             value = values[row, column]
-            if value > best[k - 1]:
-                place = k - 1
-                while place > 0 and value > best[place - 1]:
-                    best[place] = best[place - 1]
-                    where[place] = where[place - 1]
+            if value > best[row, last]:
+                place = last
+                while place > 0 and value > best[row, place - 1]:
+                    best[row, place] = best[row, place - 1]
+                    columns[row, place] = columns[row, place - 1]
                     place -= 1
-                best[place] = value
-                where[place] = column
-        columns[row] = where
+                best[row, place] = value
+                columns[row, place] = column
 
 
 def balanced_blocks(counts: Any, n_blocks: int = 256) -> Any:

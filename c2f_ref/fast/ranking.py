@@ -39,9 +39,7 @@ def rank_items(
         if k > LONG:
             items[block], best[block] = rank_scores(scores, k)
         else:
-            kernels.top_of_rows(scores, k, items[block])
-            best[block] = np.take_along_axis(scores, np.maximum(items[block], 0), axis=1) if scores.shape[1] else -np.inf
+            kernels.top_of_rows(scores, items[block], best[block])
 
     over_blocks(rank, users.size, USERS_PER_BLOCK)
-    best[items < 0] = -np.inf
     return items, best
