@@ -1,9 +1,10 @@
 """`c2f_ref.spec` for speed: the same names and parameters, float32 or float64.
 
-Read in this order: `compile` (one policy), `kernels` (loops over plain arrays), `blocks` (work that threads share), `plan` (what is
-kept, and in which order), `batch` (what a step reads, and its loss), `graph`, `primitives`, `assignment`, `sampling`, `optimise`,
-`ranking` (functions of the specification by name), `model` (the contract, fused and on a plan). Every other name is the
-specification's own: it is not worth compiling, or fast enough as it stands.
+Read in this order: `compile` (one policy), `kernels` (loops over plain arrays), `blocks` (work that threads share), `graph`
+(how it is expanded), `plan` (what is kept, and in which order), `batch` (what a step reads, and its loss), `model` (both
+stages, fused and on a plan), `assignment`, `sampling`, `optimise`, `ranking` (the rest of the contract), `primitives` (small
+functions of the specification by name). Every other name is the specification's own: it is not worth compiling, or fast enough
+as it stands.
 """
 
 from __future__ import annotations

@@ -64,7 +64,10 @@ def prepare_fine(
     settings: Settings,
     previous: Plan | None = None,
 ) -> Plan:
-    """As `c2f_ref.spec.prepare_fine`; numbers are of the adjacency's type, order and work tables are taken over where they fit."""
+    """As `c2f_ref.spec.prepare_fine`; numbers are of the adjacency's type, order and work tables are taken over where they fit.
+
+    Edge: gradients take A to be symmetric, which is not checked.
+    """
     require_sizes(norm_adjacency, coarse_assignment, n_users, settings)
     require_shape("fine_assignment", fine_assignment, (settings.n_coarse, settings.n_fine))
     where, dtype = locality(norm_adjacency, n_users, previous), norm_adjacency.dtype
