@@ -1,10 +1,9 @@
 """`c2f_ref.spec` for speed: the same names and parameters, float32 or float64.
 
 Read in this order: `compile` (one policy), `kernels` (loops over plain arrays), `blocks` (work that threads share), `graph`
-(how it is expanded), `plan` (what is kept, and in which order), `batch` (what a step reads, and its loss), `model` (both
-stages, fused and on a plan), `assignment`, `sampling`, `optimise`, `ranking` (the rest of the contract), `primitives` (small
-functions of the specification by name). Every other name is the specification's own: it is not worth compiling, or fast enough
-as it stands.
+(how it is expanded), `plan` (what is kept, and in which order), `batch` (what a step reads, and its loss), `primitives` (small
+functions of the specification by name), `model` (both stages, fused and on a plan), `assignment`, `sampling`, `optimise`, `ranking`
+(the rest of the contract). Every other name is the specification's own: it is not worth compiling, or fast enough as it stands.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import spec
-from .assignment import refresh_coarse, refresh_fine
+from .assignment import keep_top, refresh_coarse, refresh_fine
 from .model import coarse_loss_and_grad, embed_coarse, embed_fine, fine_loss_and_grad, prepare_coarse, prepare_fine
 from .optimise import adam_step
 from .primitives import (
@@ -26,6 +25,8 @@ from .primitives import (
     propagate_fine_vjp,
     score_pairs,
     score_pairs_vjp,
+    soft_threshold,
+    soft_threshold_vjp,
 )
 from .ranking import rank_items
 from .sampling import sample_triples
@@ -40,6 +41,7 @@ __all__ = [
     "embed_coarse",
     "embed_fine",
     "fine_loss_and_grad",
+    "keep_top",
     "prepare_coarse",
     "prepare_fine",
     "propagate_coarse",
@@ -52,6 +54,8 @@ __all__ = [
     "sample_triples",
     "score_pairs",
     "score_pairs_vjp",
+    "soft_threshold",
+    "soft_threshold_vjp",
 ]
 
 

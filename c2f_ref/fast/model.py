@@ -14,6 +14,7 @@ from . import kernels
 from .batch import Batch, batch_of, pairs_loss_and_grad
 from .graph import expand
 from .plan import FloatArray, Matrix, Plan, Work, locality
+from .primitives import soft_threshold, soft_threshold_vjp
 
 
 def prepare_coarse(
@@ -111,7 +112,7 @@ def fine_loss_and_grad(
 
     grad_coarse, grad_thresholded = spec.bridge_vjp(plan.fine_assignment, settings.bridge_weight, grad_bridged)
     grad_coarse = grad_coarse + plan.coarse_assignment.T @ grad_ego
-    grad_fine = spec.soft_threshold_vjp(fine, settings.threshold, grad_thresholded)
+    grad_fine = soft_threshold_vjp(fine, settings.threshold, grad_thresholded)
     grad_fine = grad_fine + spec.fine_embed_vjp(fine, settings.threshold, grad_nodes)
     return loss, grad_coarse, grad_fine, grad_bias
 
@@ -139,7 +140,7 @@ def _forward_fine(plan: Plan, coarse: FloatArray, fine: FloatArray, rows: IntArr
     c' = bridge(c - S_f f, f),  h' = h + S_c (c' - c)
     """
     settings, graph, n_entities, weight = plan.settings, plan.graph, plan.cuts[0], plan.settings.bridge_weight
-    thresholded = spec.soft_threshold(fine, settings.threshold)
+    thresholded = soft_threshold(fine, settings.threshold)
     bridged = spec.bridge(plan.fine_assignment, weight, coarse, thresholded)
     first = _first_layer(plan, coarse, bridged, np.tanh(thresholded))
     total, spare = plan.work.total, plan.work.spare

@@ -19,7 +19,7 @@ from .. import spec
 from ..spec import IntArray
 from ..spec.notation import item_rows, require_indices, require_shape
 from .batch import add_products, places_by_row
-from .compile import Function
+from .compile import Function, kernel
 from .plan import FloatArray, Matrix
 
 
@@ -73,6 +73,23 @@ propagate_fine = _compiled(spec.propagate_fine, _require_graph)
 propagate_fine_vjp = _compiled(spec.propagate_fine_vjp, _require_graph)
 
 
+def soft_threshold(table: FloatArray, threshold: float) -> FloatArray:
+    """As `c2f_ref.spec.soft_threshold`, in one pass; the threshold takes the type of the table."""
+    (table,) = own(table)
+    out = np.empty_like(table)
+    _shrink(table.ravel(), table.dtype.type(threshold), out.ravel())
+    return out
+
+
+def soft_threshold_vjp(table: FloatArray, threshold: float, grad: FloatArray) -> FloatArray:
+    """As `c2f_ref.spec.soft_threshold_vjp`, in one pass; the threshold takes the type of the table."""
+    require_shape("grad", grad, table.shape)
+    table, grad = own(table, grad)
+    out = np.empty_like(table)
+    _pass_outside(table.ravel(), table.dtype.type(threshold), grad.ravel(), out.ravel())
+    return out
+
+
 def score_pairs(
     entities: FloatArray, bias: FloatArray, offset: float, n_users: int, users: IntArray, items: IntArray
 ) -> FloatArray:
@@ -105,3 +122,18 @@ def _ends(entities: FloatArray, bias: FloatArray, n_users: int, users: IntArray,
     require_indices("users", users, n_users)
     require_indices("items", items, len(entities) - n_users)
     return np.array(users, dtype=np.int64), item_rows(n_users, items)
+
+
+@kernel()
+def _shrink(table: Any, threshold: Any, out: Any) -> None:
+    """Entries of out: sign(x) max(|x| - threshold, 0); a NaN stays one."""
+    for p in range(table.size):
+        x = table[p]
+        out[p] = 0.0 if abs(x) <= threshold else x - np.copysign(threshold, x)
+
+
+@kernel()
+def _pass_outside(table: Any, threshold: Any, grad: Any, out: Any) -> None:
+    """Entries of out: those of `grad` where |x| > threshold, else 0."""
+    for p in range(table.size):
+        out[p] = grad[p] if abs(table[p]) > threshold else grad.dtype.type(0)

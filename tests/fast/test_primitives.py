@@ -39,10 +39,10 @@ from c2f_ref.spec import Settings, SpecError
 
 PAGES = {
     primitives: (
-        *("compose", "compose_vjp", "bridge", "bridge_vjp", "propagate_coarse", "propagate_coarse_vjp"),
-        *("propagate_fine", "propagate_fine_vjp", "score_pairs", "score_pairs_vjp"),
+        *("compose", "compose_vjp", "soft_threshold", "soft_threshold_vjp", "bridge", "bridge_vjp"),
+        *("propagate_coarse", "propagate_coarse_vjp", "propagate_fine", "propagate_fine_vjp", "score_pairs", "score_pairs_vjp"),
     ),
-    assignment: ("refresh_coarse", "refresh_fine"),
+    assignment: ("keep_top", "refresh_coarse", "refresh_fine"),
 }
 FAST = {name: getattr(page, name) for page, names in PAGES.items() for name in names}
 CALLS = {name: arguments for name, (_, arguments) in calls().items() if name in FAST}
@@ -171,6 +171,8 @@ def large_arguments(name: str, rng: np.random.Generator) -> tuple[Any, ...]:
     arguments: dict[str, tuple[Any, ...]] = {
         "compose": (parts[0], c),
         "compose_vjp": (parts[0], h),
+        "soft_threshold": (h, 0.5),
+        "soft_threshold_vjp": (h, 0.5, singles(rng, n_entities, dim)),
         "bridge": (parts[1], 0.2, c, f),
         "bridge_vjp": (parts[1], 0.2, c),
         "propagate_coarse": (coarse_graph, 2, h, c),
@@ -179,6 +181,7 @@ def large_arguments(name: str, rng: np.random.Generator) -> tuple[Any, ...]:
         "propagate_fine_vjp": (fine_graph, *parts, 0.2, 2, h, c, f),
         "score_pairs": (h, h[:, 0], 0.5, *pairs),
         "score_pairs_vjp": (h, h[:, 0], 0.5, *pairs, singles(rng, 900)),
+        "keep_top": (h, 3),
         "refresh_coarse": (h, c, 2),
         "refresh_fine": (h, c, f, 3),
     }
@@ -208,6 +211,10 @@ def drawn(name: str, rng: np.random.Generator, values: Any, weight: float, n_lay
     by_coarse, by_fine, h, c, f = drawn_nodes(rng, values)
     if name in ("compose", "compose_vjp"):
         return drawn_matrix(rng, 23, 17, values), values(rng, 17 if name == "compose" else 23, 5)
+    if name == "soft_threshold":
+        return values(rng, 7, 6), 0.125
+    if name == "soft_threshold_vjp":
+        return values(rng, 7, 6), 0.125, values(rng, 7, 6)
     if name == "bridge":
         return by_fine, weight, c, f
     if name == "bridge_vjp":
@@ -228,6 +235,16 @@ def bound_of_compose(assignment: Any, table: Any) -> Any:
 def bound_of_compose_vjp(assignment: Any, grad: Any) -> Any:
     """As `compose` with the columns of S. m = |S|^T |G|."""
     return bound_of_compose(assignment.T, grad)
+
+
+def bound_of_soft_threshold(table: Any, threshold: float) -> Any:
+    """The threshold in the type of the table, and a difference: 2. m = |x| + tau."""
+    return 2, [abs(table) + threshold]
+
+
+def bound_of_soft_threshold_vjp(table: Any, threshold: float, grad: Any) -> Any:
+    """Nothing is calculated, and the threshold is a power of 2: 0."""
+    return 0, [abs(grad)]
 
 
 def bound_of_bridge(fine_assignment: Any, weight: float, coarse: Any, fine: Any) -> Any:
@@ -403,6 +420,18 @@ def test_the_pull_back_of_pair_scores_is_the_adjoint_of_their_derivative(dtype: 
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
+def test_a_threshold_by_hand(dtype: Any) -> None:
+    """On the threshold, beside it, on either side of 0; without a threshold, with an endless one; a NaN is no 0."""
+    table = np.array([[-2.0, -0.5, -0.25, 0.0], [0.5, 0.75, 4.0, np.nan]], dtype=dtype)
+    got = primitives.soft_threshold(table, 0.5)
+    assert np.array_equal(got, np.array([[-1.5, 0, 0, 0], [0, 0.25, 3.5, np.nan]], dtype=dtype), equal_nan=True)
+    assert np.array_equal(primitives.soft_threshold(table, 0.0), table, equal_nan=True)
+    assert not primitives.soft_threshold(table[:1], np.inf).any()
+    grad = np.arange(1, 9, dtype=dtype).reshape(2, 4)
+    assert primitives.soft_threshold_vjp(table, 0.5, grad).tolist() == [[1, 0, 0, 0], [0, 6, 7, 0]]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_nothing_gives_nothing(dtype: Any) -> None:
     """No pair, no fine row, no layer, no entity, no stored entry: what the specification gives."""
     rng = np.random.default_rng(0)
@@ -424,6 +453,8 @@ def test_nothing_gives_nothing(dtype: Any) -> None:
         ("compose", (empty, c)),
         ("compose", (sparse.csr_array((0, 4)), c)),
         ("compose_vjp", (empty, h)),
+        ("soft_threshold", (none, 0.5)),
+        ("soft_threshold_vjp", (none, 0.5, none)),
     ]
     for name, arguments in cases:
         expected = results_of(getattr(spec, name)(*arguments))
@@ -439,6 +470,7 @@ SQUARE, TALL, SMALL = (sparse.csr_array(np.ones(shape)) for shape in ((5, 5), (5
     [
         ("compose", (TALL, np.ones((3, 4)))),
         ("compose_vjp", (TALL, np.ones((2, 4)))),
+        ("soft_threshold_vjp", (np.ones((3, 4)), 1.0, np.ones((3, 1)))),
         ("bridge", (TALL, 0.2, np.ones((5, 4)), np.ones((5, 4)))),
         ("bridge_vjp", (TALL, 0.2, np.ones((2, 4)))),
         ("propagate_coarse", (SQUARE, 1, np.ones((3, 4)), np.ones((1, 4)))),
@@ -617,6 +649,19 @@ def largest_of_rows(table: Any, k: int) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @given(Seeds)
+def test_what_is_kept_is_the_specification_bit_for_bit_in_blocks(dtype: Any, seed: int) -> None:
+    """Eighths are few values, so that rows are full of ties, and negative ones and zeros are kept."""
+    table = read_only(eighths(np.random.default_rng(seed), 21, 7).astype(dtype) / 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assignment, "ROWS_PER_BLOCK", 8)
+        for k in (0, 1, 3, 7):
+            got, expected = stored(assignment.keep_top(table, k)), stored(spec.keep_top(table, k))
+            assert got[:3] == expected[:3]
+            assert same_bits(got[3], expected[3])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@given(Seeds)
 def test_refreshes_of_eighths_are_the_specification_bit_for_bit_in_blocks(dtype: Any, seed: int) -> None:
     """Unit rows are their own pseudo-inverse: H pinv(I) is columns of H, full of ties, and H^T H is exact. 5 blocks."""
     entities = eighths(np.random.default_rng(seed), 37, 6).astype(dtype) / 2
@@ -693,8 +738,12 @@ def test_assignments_refuse_what_has_no_order_or_no_room() -> None:
                 assignment.refresh_coarse(entities, table, k)
             with pytest.raises(SpecError, match=r"k must be in \[0, 3\]"):
                 assignment.refresh_fine(entities, table, table, k)
+            with pytest.raises(SpecError, match=r"k must be in \[0, 4\]"):
+                assignment.keep_top(entities, 5 if k == 4 else k)
     for value in (np.nan, np.inf, -np.inf):
         wrong[1, 2] = value
+        with pytest.raises(SpecError, match="values must be finite"):
+            assignment.keep_top(wrong, 2)
         for name, arguments in (("refresh_coarse", (wrong, table, 2)), ("refresh_fine", (wrong, table, table, 2))):
             with pytest.raises(SpecError, match="entities must be finite"):
                 FAST[name](*arguments)
