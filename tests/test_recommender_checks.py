@@ -15,11 +15,11 @@ from c2f_ref.training import Schedule
 SHORT = Schedule(batch=512, lr=0.05, max_epochs=2, evaluate_every=1)
 ESTIMATOR = C2FRecommender(
     n_coarse=3,
-    n_fine=2,
+    n_fine=3,
     dim=4,
     n_layers=1,
     fine_per_coarse=1,
-    # Ends at once: the two rows may be one drawn twice, on which it would make all its 1,000 turns.
+    # Ends at once, but where all three rows are one: there it makes all its 1,000 turns.
     sparse_pca_components=1,
     sparse_pca_alpha=100.0,
     recipe=Recipe(coarse=SHORT, fine=SHORT, sparse_pca_method="cd"),

@@ -21,5 +21,6 @@ def over_blocks(
     """
     blocks = [slice(start, min(start + rows_per_block, n_rows)) for start in range(0, n_rows, rows_per_block)]
     with threads.one_blas_thread(), ThreadPoolExecutor(threads.count()) as pool:
-        for result in pool.map(work, blocks):
+        share_out = pool.map if len(blocks) > 1 else map  # a single block is done before a thread has started
+        for result in share_out(work, blocks):
             gather(result)

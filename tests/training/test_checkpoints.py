@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -27,10 +28,18 @@ from training.tiny import RECIPE, SETTINGS, content_of_run, content_of_state, ti
 from c2f_ref import spec
 from c2f_ref.container import BundleError, read_container, write_container
 from c2f_ref.spec import AdamState
-from c2f_ref.training import CheckpointError, Checkpoints, Evaluation, Snapshot, State, runs, train
+from c2f_ref.training import CheckpointError, Checkpoints, Evaluation, Snapshot, State, runs
 from c2f_ref.training.checkpoints import FORMAT
 
 SPLIT = tiny_split()
+
+
+def turns(graph: Any, n_parts: int, *, rng: np.random.Generator) -> Any:
+    """Parts by turns: how a run begins is no part of how it is stopped."""
+    return np.arange(graph.shape[0]) % n_parts
+
+
+train = partial(runs.train, partition=turns)
 LONG = with_schedules(
     RECIPE,
     batch=150,
@@ -95,13 +104,18 @@ class Undisturbed:
         return len(self.content[0][2])
 
 
-@pytest.fixture(scope="module", params=[pytest.param(spec, id="spec"), FAST])
-def undisturbed(request: pytest.FixtureRequest) -> Undisturbed:
+@cache
+def undisturbed_run(ops: ModuleType) -> Undisturbed:
     states: list[State] = []
     n_kept: list[int] = []
     hooks = {"on_state": states.append, "on_step": lambda _: n_kept.append(len(states))}
-    content = content_of_run(train(SPLIT, SETTINGS, LONG, seed=0, ops=request.param, **hooks))
-    return Undisturbed(request.param, content, [content_of_state(state) for state in states], n_kept)
+    content = content_of_run(train(SPLIT, SETTINGS, LONG, seed=0, ops=ops, **hooks))
+    return Undisturbed(ops, content, [content_of_state(state) for state in states], n_kept)
+
+
+@pytest.fixture(params=[pytest.param(spec, id="spec"), FAST])
+def undisturbed(request: pytest.FixtureRequest) -> Undisturbed:
+    return undisturbed_run(request.param)
 
 
 def assert_resumes(undisturbed: Undisturbed, folder: Path, n_kept: int) -> None:
@@ -125,9 +139,13 @@ def test_the_run_that_is_stopped_has_many_evaluations_and_refreshes_in_both_stag
 
 HOOKS = ("on_evaluation", "on_state")
 KNOWN = [(place, hook) for place in ("last coarse", "first fine", "last") for hook in HOOKS]
+DRAWN = [(draw, HOOKS[draw % 2]) for draw in range(N_STOPS)]
+"""The specification, which goes on by the same loop, is stopped at fewer of them."""
+STOPS = [pytest.param(spec, *stop, id=f"spec-{stop[0]}-{stop[1]}") for stop in KNOWN + DRAWN[:4]]
+STOPS += [pytest.param(fast, *stop, id=f"fast-{stop[0]}-{stop[1]}", marks=pytest.mark.numba) for stop in KNOWN + DRAWN]
 
 
-@pytest.mark.parametrize(("draw", "hook"), [*KNOWN, *((draw, HOOKS[draw % 2]) for draw in range(N_STOPS))])
+@pytest.mark.parametrize(("undisturbed", "draw", "hook"), STOPS, indirect=["undisturbed"])
 def test_a_run_that_was_stopped_at_an_evaluation_goes_on_to_the_same_bytes(
     undisturbed: Undisturbed, tmp_path: Path, draw: int | str, hook: str
 ) -> None:
@@ -229,10 +247,6 @@ def test_a_file_in_the_place_of_the_folder_is_an_os_error(tmp_path: Path) -> Non
     assert (tmp_path / "run").read_text() == "mine"
 
 
-def other_partition(graph: Any, n_parts: int, *, rng: np.random.Generator) -> Any:
-    return np.arange(graph.shape[0]) % n_parts
-
-
 @pytest.mark.parametrize(
     ("name", "changed"),
     [
@@ -242,7 +256,7 @@ def other_partition(graph: Any, n_parts: int, *, rng: np.random.Generator) -> An
         ("recipe.fine.bias_lr", {"recipe": replace(SHORT, fine=replace(SHORT.fine, bias_lr=3.0))}),
         ("implementation", {"ops": fast, "dtype": np.float64}),
         ("dtype", {"dtype": np.float32}),
-        ("partition", {"partition": other_partition}),
+        ("partition", {"partition": spec.partition}),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused_by_name(folder: Path, name: str, changed: dict[str, Any]) -> None:
@@ -499,8 +513,7 @@ CHILD = """
 import sys, time
 from pathlib import Path
 from c2f_ref import spec
-from c2f_ref.training import train
-from training.test_checkpoints import LONG, SETTINGS, SPLIT
+from training.test_checkpoints import LONG, SETTINGS, SPLIT, train
 
 def told(_):
     print("kept", flush=True)
