@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 
@@ -20,9 +21,15 @@ class ProgressLine:
         self.live = sys.stderr is not None and sys.stderr.isatty()
         self.last = 0.0
 
-    def callbacks(self) -> Callbacks:
-        """What `c2f_ref.train` is to tell it."""
-        return {"on_estimate": self.estimated, "on_evaluation": self.evaluated, "on_step": self.stepped}
+    def callbacks(self, listener: Callable[[Evaluation], None] | None = None) -> Callbacks:
+        """What `c2f_ref.train` is to tell it; `listener` is told of evaluations too."""
+
+        def evaluated(evaluation: Evaluation) -> None:
+            self.evaluated(evaluation)
+            if listener:
+                listener(evaluation)
+
+        return {"on_estimate": self.estimated, "on_evaluation": evaluated, "on_step": self.stepped}
 
     def estimated(self, estimate: Estimate) -> None:
         """Say how long a stage takes that goes on to its last step."""

@@ -1,8 +1,11 @@
-"""One-way floors: what a module may import of ours, read from its import statements."""
+"""One-way floors: what a module may import of ours, read from its import statements; and how large rooms may be."""
 
 from __future__ import annotations
 
 import ast
+import io
+import token
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -64,6 +67,11 @@ FLOORS = {
     "__main__": {"cli"},
     "__init__": set(),
 }
+LONGEST_PAGE = 250
+"""Lines that are not blank: a longer page asks to be divided or simplified."""
+LARGEST = {"spec": 1010, ".": 6620}
+"""Lines of code, without blank ones, comments and docstrings. The aims are about 1,000 and 3,500: the method keeps to its own, the
+package does not, and grows no further."""
 HEAVY = {"sklearn", "matplotlib", "numba", "torch", "pymetis"}
 
 
@@ -132,3 +140,35 @@ def test_the_reader_of_imports_sees_what_it_must() -> None:
     assert "sklearn.decomposition.SparsePCA" in imports(PACKAGE / "spec" / "embeddings.py")
     assert "sklearn.decomposition.SparsePCA" not in imports(PACKAGE / "spec" / "embeddings.py", top_level=True)
     assert "spec" in ours(PACKAGE / "training" / "runs.py")
+
+
+def lines_of_code(path: Path) -> int:
+    """Lines that hold code: no blank ones, comments or docstrings."""
+    text = path.read_text(encoding="utf-8")
+    around = {token.NL, token.NEWLINE, token.INDENT, token.DEDENT, token.ENDMARKER, tokenize.COMMENT}
+    lines: set[int] = set()
+    for part in tokenize.generate_tokens(io.StringIO(text).readline):
+        if part.type not in around:
+            lines.update(range(part.start[0], part.end[0] + 1))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            lines.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return len(lines)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_page_is_too_long_to_be_read_at_once(path: Path) -> None:
+    assert sum(bool(line.strip()) for line in path.read_text(encoding="utf-8").splitlines()) <= LONGEST_PAGE
+
+
+@pytest.mark.parametrize("room", LARGEST)
+def test_a_room_is_no_larger_than_it_may_be(room: str) -> None:
+    assert sum(map(lines_of_code, (PACKAGE / room).rglob("*.py"))) <= LARGEST[room]
+
+
+def test_the_counter_of_lines_counts_code_alone(tmp_path: Path) -> None:
+    page = tmp_path / "page.py"
+    page.write_text(
+        '"""Told.\n\nMore.\n"""\n\n# why\nx = (\n    1,  # one\n)\n"""What x is."""\ny = """a\nb"""\n', encoding="utf-8"
+    )
+    assert lines_of_code(page) == 5

@@ -104,14 +104,7 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         progress = ProgressLine() if self.verbose else None
         if progress:
             print(split.describe(), file=sys.stderr)
-
-        def tell(evaluation: Evaluation) -> None:
-            if progress:
-                progress.evaluated(evaluation)
-            if callback:
-                callback(evaluation)
-
-        callbacks: Callbacks = {**(progress.callbacks() if progress else {}), "on_evaluation": tell}
+        callbacks: Callbacks = progress.callbacks(callback) if progress else {"on_evaluation": callback}
         if start is not None:
             coarse, fine = train_from(start, split, settings, recipe, seed=seed, ops=ops, **callbacks)
         else:
