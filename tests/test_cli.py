@@ -257,6 +257,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_model(files: Files, tmp_path
 def test_a_stop_while_libraries_are_imported_is_as_quiet_as_later(name: str, library: str) -> None:
     stop = (
         f"import os, signal, sys\n"
+        f"signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # whoever runs this may ignore it
         f"class Stop:\n"
         f"    def find_spec(name, *_): name == {library!r} and os.kill(os.getpid(), signal.{name})\n"
         f"sys.meta_path.insert(0, Stop)\n"
