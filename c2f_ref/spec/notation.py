@@ -206,7 +206,7 @@ def require_batch(n_entities: int, n_users: int, bias: Float64Array, triples: Tr
     """Raise SpecError unless b is (N,) and finite, and the triples are of one length and in range."""
     require_shape("bias", bias, (n_entities,))
     require_finite("bias", bias)
-    require_shape("users", triples.users, (triples.users.size,))
+    require_shape("users", triples.users, triples.users.shape[:1])
     require_indices("users", triples.users, n_users)
     for name in ("positives", "negatives"):
         require_shape(name, getattr(triples, name), triples.users.shape)
