@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -48,6 +49,18 @@ def test_a_wrong_module_gets_1_and_says_so_in_json_and_junit(capsys: pytest.Capt
     assert failed["operation"] == "clip"
     assert set(failed["failure"]) == {"case", "key", "reason", "index", "expected", "got", "allowed"}
     assert ElementTree.parse(junit).getroot().get("failures") == "1"
+
+
+def test_a_time_limit_holds_for_recorded_answers_too(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, official_vectors: Path
+) -> None:
+    """One file, and a module that has nothing but a function that hangs."""
+    shutil.copy(official_vectors / "dev_01.npz", tmp_path)
+    (tmp_path / "mine.py").write_text("import time\n\ndef bpr_loss(*scores):\n    time.sleep(3)\n")
+    code, out, _ = run(capsys, "conformance", tmp_path / "mine.py", "--vectors", tmp_path, "--time-limit", "0.5")
+    assert code == 1
+    (line,) = (line for line in out.splitlines() if line.startswith("bpr_loss "))
+    assert line.endswith("bound: fail: dev_01.npz, float64: no result within the time limit of 0.5 s")
 
 
 def test_a_command_is_held_alike(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
