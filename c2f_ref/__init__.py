@@ -1,9 +1,10 @@
-"""Reference implementation of C2F-MetaEmbed: coarse-to-fine lightweight meta-embeddings for ID-based recommendation.
+"""Reference implementation of C2F-MetaEmbed: coarse-to-fine meta-embeddings for recommendation.
 
-Rooms, in reading order: `spec` (the method), `fast` (the same, compiled), `interactions` (data), `training` (the two stages as
-loops), `baselines`, `bundle` (the model file, on `stored` and `container`), `device` (serving on NumPy alone),
-`conformance` (the oracle), `recommender` (the estimator), `plots`, `doctor`, `cli`. Names are loaded when they are first used, so
-that importing the package costs nothing and pulls in no library that is not needed.
+Pages in reading order: `method` (the method), `partition` (parts of a graph to start from), `fast`
+(the same, compiled), `interactions` (data), `training` (from a split to a model), `evaluation`,
+`store` and `model` (the trained model and its file), `device` (serving on NumPy alone),
+`baselines`, `recommender` (the estimator), `plots`, `conformance` (the oracle), `cli`.
+A name is loaded when it is first used: importing the package is cheap and needs no library.
 """
 
 from __future__ import annotations
@@ -11,26 +12,27 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-_NAMES_OF = {
-    "spec": "Settings",
-    "interactions": "Interactions Split planted read_folder read_interactions split_ratio split_third",
-    "training": "RECIPES Recipe embed_model evaluate_model to_model train train_coarse train_fine",
-    "bundle": "Model load_model save_model",
-    "device": "Device",
+_NAMES_IN = {
+    "method": "MethodError Settings SettingsError",
+    "interactions": "DataError Interactions Split planted read_folder read_interactions read_split"
+    " split_ratio split_third",
+    "training": "RECIPES Recipe to_model train",
+    "evaluation": "embed_model evaluate_model",
+    "model": "Model load_model save_model",
+    "device": "Device DeviceError",
     "recommender": "C2FRecommender",
 }
-"""What the front door offers, by the room that it is in."""
-_HOME_OF = {name: room for room, names in _NAMES_OF.items() for name in names.split()}
-__all__ = list(_HOME_OF)
+_PAGE_OF = {name: page for page, names in _NAMES_IN.items() for name in names.split()}
+__all__ = list(_PAGE_OF)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+    if name not in _PAGE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    return getattr(import_module(f".{_PAGE_OF[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME_OF})
+    return sorted({*globals(), *__all__})

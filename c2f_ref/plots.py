@@ -1,12 +1,13 @@
 """Pictures, readable without colour; each function returns the Axes that it drew on.
 
-Without `axes` a figure is made that pyplot does not know of: nothing stays open, and `save_picture` writes it.
+Without `axes` a figure is made that pyplot does not know, so that none stays open. `save_picture`
+writes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from os import PathLike
 from typing import Any, TypeAlias
 
@@ -14,119 +15,90 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from .files import replacing
-from .spec import Float64Array, SpecError
-from .training import Evaluation
+from .method import Evaluation, Float64Array
+from .store import replacing
 
 Axes: TypeAlias = Any
 """`matplotlib.axes.Axes`; matplotlib is loaded when something is drawn."""
-STAGES = {"coarse": ("o", "-", "C0", "//", "S_c"), "fine": ("s", "--", "C1", "\\\\", "S_f")}
-"""Marker, line, colour, hatch and assignment of each stage."""
-MARKERS = "osD^vP*X"
+STAGES = {"coarse": ("o-", "C0", "S_c"), "fine": ("s--", "C1", "S_f")}
+"""Marker and line, colour and assignment of each stage."""
+MOST_ENTITIES = 1000
+"""Points that are drawn of users and items together; more would cover one another."""
 
 
 def plot_training(evaluations: Sequence[Evaluation], axes: Axes | None = None) -> Axes:
-    """Validation NDCG of both stages by steps, one after the other; stars are the chosen models.
+    """Validation NDCG by training steps, one stage after the other; stars are the chosen models.
 
-    The time in which an assignment is refreshed is hatched, with a tick on the lower edge for every refresh.
+    Every refresh of an assignment is a tick at the lower edge.
 
     Edge: no evaluations give empty axes.
     """
     axes = axes or _new_figure().add_subplot()
     offset = 0
-    for stage, (marker, line, colour, hatch, assignment) in STAGES.items():
-        told = [evaluation for evaluation in evaluations if evaluation.stage == stage]
-        if not told:
-            continue
-        steps = [offset + evaluation.n_steps for evaluation in told]
-        figures = [evaluation.ndcg for evaluation in told]
-        axes.plot(steps, figures, label=f"{stage} stage", color=colour, marker=marker, markersize=3, linestyle=line)
-        best = max((e for e in told if e.phase == told[-1].phase), key=lambda evaluation: evaluation.ndcg)
-        axes.plot(offset + best.n_steps, best.ndcg, "*", color=colour, markersize=14)
-        refreshed = [offset + step for step in refresh_steps(told)]
-        if refreshed:
-            hatched = {"facecolor": "none", "edgecolor": "0.85", "hatch": hatch}
-            axes.axvspan(refreshed[0], steps[-1], zorder=0, label=f"{assignment} is refreshed", **hatched)
-            on_lower_edge: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "color": colour, "markersize": 9}
-            axes.plot(refreshed, [0.02] * len(refreshed), "|", label=f"refresh of {assignment}", **on_lower_edge)
+    for stage, group in groupby(evaluations, key=lambda evaluation: evaluation.stage):
+        of_stage, (form, colour, assignment) = list(group), STAGES[stage]
+        steps = [offset + evaluation.n_steps for evaluation in of_stage]
+        ndcg = [evaluation.ndcg for evaluation in of_stage]
+        axes.plot(steps, ndcg, form, color=colour, markersize=3, label=f"{stage} stage")
+        last_phase = [e for e in of_stage if e.phase == of_stage[-1].phase]
+        chosen = max(last_phase, key=lambda evaluation: evaluation.ndcg)
+        axes.plot(offset + chosen.n_steps, chosen.ndcg, "*", color=colour, markersize=14)
+        ticks = [offset + step for step in refresh_steps(of_stage)]
+        if ticks:
+            style = {"color": colour, "markersize": 9, "transform": axes.get_xaxis_transform()}
+            axes.plot(ticks, [0.02] * len(ticks), "|", label=f"refresh of {assignment}", **style)
         offset = steps[-1]
-    axes.set(xlabel="training steps, one batch each", ylabel="validation NDCG", title="Training: stars are the chosen models")
+    axes.set(title="Training: stars are the chosen models")
+    axes.set(xlabel="training steps, one batch each", ylabel="validation NDCG")
     if evaluations:
         axes.legend(loc="upper left", fontsize="small")
     return axes
 
 
 def refresh_steps(evaluations: Sequence[Evaluation]) -> list[float]:
-    """Steps before which the assignment of a stage was refreshed: the first of each epoch between two evaluations.
+    """The step before each refresh: the start of every epoch between two evaluations of phase two.
 
-    Shapes: evaluations of one stage, in order -> as many steps as there were refreshes.
-    Edge: epochs between two evaluations are taken to be equally long, as they are but for skipped users.
+    Shapes: evaluations of one stage, in order -> one step for each refresh.
+    Edge: epochs between two evaluations are taken to be equally long.
     """
-    between = pairwise(evaluations)
-    spans = [np.linspace(a.n_steps, b.n_steps, b.n_refreshes - a.n_refreshes, endpoint=False) for a, b in between]
-    return [float(step) for span in spans for step in span]
+    return [
+        float(step)
+        for a, b in pairwise(evaluations)
+        for step in np.linspace(a.n_steps, b.n_steps, b.n_refreshes - a.n_refreshes, endpoint=False)
+    ]
 
 
-def plot_memory(
-    families: Mapping[str, Sequence[tuple[float, float]]],
-    axes: Axes | None = None,
-    *,
-    measure: str = "recall@20",
-    counted: str = "bytes stored",
-) -> Axes:
-    """How good models are for the bytes that they store: a line for every family of models, a mark for a model alone.
-
-    `families` has (bytes, measure) of every model of a family, in any order; `counted` says what the bytes are made of.
-
-    Errors: SpecError for bytes that are not above 0, which have no place on a logarithmic axis.
-    """
-    from matplotlib.ticker import EngFormatter
-
-    axes = axes or _new_figure().add_subplot()
-    for number, (name, points) in enumerate(families.items()):
-        wrong = [n_bytes for n_bytes, _ in points if not n_bytes > 0]
-        if wrong:
-            raise SpecError(f"bytes of {name} must be above 0, got {wrong[0]}")
-        sizes, values = np.array(sorted(points)).reshape(-1, 2).T
-        axes.plot(sizes, values, label=name, marker=MARKERS[number % len(MARKERS)], linestyle=("-", "--", ":", "-.")[number % 4])
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(EngFormatter(unit="B"))
-    axes.set(xlabel=f"{counted} (logarithmic)", ylabel=measure, title=f"{measure} against memory")
-    axes.grid(visible=True, color="0.9")
-    axes.legend(fontsize="small")
-    return axes
-
-
-def plot_sparsity(tables: Mapping[str, npt.ArrayLike], axes: Sequence[Axes] | None = None) -> list[Axes]:
-    """Which entries of each table are not 0, in black, side by side; how many, and the share of exact zeros, in the title.
+def plot_sparsity(
+    tables: Mapping[str, npt.ArrayLike], axes: Sequence[Axes] | None = None
+) -> list[Axes]:
+    """The entries of each table that are not 0, in black; the title has their number and share.
 
         {"before": fine, "after": soft_threshold(fine, threshold)}
 
-    Shapes: tables (F, D) each; an Axes for each.
+    Shapes: tables (F, D) -> Axes side by side, one for each table.
     """
     axes = axes or _new_figure(1 + 4 * len(tables)).subplots(1, len(tables), squeeze=False)[0]
     for panel, (name, table) in zip(axes, tables.items(), strict=True):
-        is_stored = np.asarray(table) != 0
-        _show_entries(panel, is_stored, "dimension", "fine row", vmax=1)
-        share = 100 * (1 - is_stored.mean())
-        told = f"{is_stored.sum():,} of {is_stored.size:,} entries are not 0 (black), {share:.1f} % are"
-        panel.set_title(f"{name}\n{told}", fontsize="medium")
+        kept = np.asarray(table) != 0
+        _show_matrix(panel, kept, "dimension", "fine row")
+        counts = f"{kept.sum():,} of {kept.size:,} entries are stored (black)"
+        panel.set_title(f"{name}\n{counts}, {100 * (~kept).mean():.1f} % are 0", fontsize="medium")
     return list(axes)
 
 
 def plot_bridges(fine_assignment: sparse.csr_array, axes: Axes | None = None) -> Axes:
-    """Which fine rows each coarse row bridges to, the darker the heavier: S_f, its rows ordered by their heaviest fine row.
+    """The weights of S_f, larger ones darker; coarse rows are ordered by their heaviest fine row.
 
     Shapes: S_f (C, F).
-    Edge: a weight that underflowed to 0 is stored, but cannot be seen.
+    Edge: a stored weight that underflowed to 0 is counted but not visible.
     """
     axes = axes or _new_figure().add_subplot()
     weights = np.asarray(fine_assignment.toarray())
     order = np.argsort(weights.argmax(axis=1), kind="stable")
-    picture = _show_entries(axes, weights[order], "fine row", "coarse rows, by their heaviest fine row")
+    picture = _show_matrix(axes, weights[order], "fine row", "coarse rows, by heaviest fine row")
     axes.figure.colorbar(picture, ax=axes, label="weight in S_f")
-    (n_coarse, n_fine), n_used = weights.shape, (weights != 0).any(axis=0).sum()
-    axes.set_title(f"{fine_assignment.nnz:,} bridges from {n_coarse} coarse rows to {n_used} of {n_fine} fine rows")
+    n_used = (weights != 0).any(axis=0).sum()
+    axes.set_title(f"{fine_assignment.nnz:,} bridges to {n_used} of {weights.shape[1]} fine rows")
     return axes
 
 
@@ -136,72 +108,68 @@ def plot_embeddings(
     coarse: Float64Array,
     fine: Float64Array | None = None,
     axes: Axes | None = None,
-    *,
-    most_entities: int = 1000,
 ) -> Axes:
-    """Directions of propagated embeddings, of entities, coarse and fine nodes, in the plane in which those of entities vary most.
+    """Propagated embeddings, scaled to length 1, in the plane in which those of entities vary most.
 
-    Every embedding is drawn at length 1: nodes are many times as long as entities, and only directions compare. Of more than
-    `most_entities` entities, so many are drawn, evenly spaced over users and items.
+    Nodes of tables are much longer than entities, so only directions can be compared. At most
+    MOST_ENTITIES entities are drawn, evenly spaced.
 
     Shapes: entities (N, D), coarse (C, D), fine (F, D) or None.
-    Edge: what lies outside the plane is seen at its shadow in it; an embedding of zeros has no direction, and is drawn at 0.
+    Edge: a point outside the plane is projected onto it; an embedding of zeros is drawn at 0.
     """
-    entities, coarse = directions_of(entities), directions_of(coarse)
     axes = axes or _new_figure(height=6).add_subplot()
-    shown = np.unique(np.linspace(0, len(entities) - 1, min(len(entities), most_entities)).astype(np.int64))
-    users, items = shown[shown < n_users], shown[shown >= n_users]
-    groups: dict[str, tuple[Float64Array, dict[str, Any]]] = {
-        "users": (entities[users], {"marker": ".", "color": "0.6", "s": 18}),
-        "items": (entities[items], {"marker": "x", "color": "0.35", "s": 14}),
-        "coarse nodes": (coarse, {"marker": "s", "color": "C0", "edgecolors": "black", "s": 30}),
+    entities, n_items = unit_rows(entities), len(entities) - n_users
+    shown = np.linspace(0, len(entities) - 1, min(len(entities), MOST_ENTITIES)).astype(np.int64)
+    users, items = entities[shown[shown < n_users]], entities[shown[shown >= n_users]]
+    groups = {
+        f"{len(users):,} of {n_users:,} users": (users, ".", "0.6"),
+        f"{len(items):,} of {n_items:,} items": (items, "x", "0.35"),
+        f"{len(coarse):,} coarse nodes": (unit_rows(coarse), "s", "C0"),
     }
     if fine is not None:
-        groups["fine nodes"] = (directions_of(fine), {"marker": "^", "color": "C1", "edgecolors": "black", "s": 40})
+        groups[f"{len(fine):,} fine nodes"] = (unit_rows(fine), "^", "C1")
     centre, directions, shares = principal_plane(entities)
-    counts = {"users": n_users, "items": len(entities) - n_users}
-    for name, (points, style) in groups.items():
-        places = (points - centre) @ directions.T
-        of_all = f"of {counts[name]:,} " if counts.get(name, 0) > len(points) else ""
-        axes.scatter(places[:, 0], places[:, 1], label=f"{len(points):,} {of_all}{name}", linewidths=0.7, **style)
-    first, second = (f"component {i} ({100 * share:.0f} % of the entities' variance)" for i, share in enumerate(shares, 1))
-    axes.set(title="Directions of propagated embeddings in one plane", aspect="equal", xlabel=first, ylabel=second)
+    for label, (points, marker, colour) in groups.items():
+        x, y = directions @ (points - centre).T
+        axes.scatter(x, y, s=20, label=label, marker=marker, color=colour, linewidths=0.7)
+    axes.set(title="Directions of propagated embeddings in one plane", aspect="equal")
+    for axis, number, share in zip((axes.xaxis, axes.yaxis), (1, 2), shares, strict=True):
+        axis.set_label_text(f"component {number} ({100 * share:.0f} % of the entities' variance)")
     axes.legend(fontsize="small")
     return axes
 
 
 def save_picture(axes: Axes, path: str | PathLike[str]) -> None:
-    """Write the figure of these axes as PNG: all of it, or nothing and the old file stays. Errors: OSError where that fails."""
+    """Write the figure of these axes as PNG, completely or not at all. Errors: OSError."""
     with replacing(path) as file:
         axes.figure.savefig(file, format="png", dpi=150)
 
 
-def directions_of(points: Float64Array) -> Float64Array:
-    """Every row at length 1, a row of zeros as it is. Shapes: (n, D) -> (n, D)."""
+def unit_rows(points: Float64Array) -> Float64Array:
+    """Scale every row to length 1; a row of zeros stays. Shapes: (n, D) -> (n, D)."""
     lengths = np.linalg.norm(points, axis=1, keepdims=True)
     return np.asarray(points / np.where(lengths > 0, lengths, 1.0))
 
 
 def principal_plane(points: Float64Array) -> tuple[Float64Array, Float64Array, Float64Array]:
-    """The plane in which points vary most: its centre, its two directions, and the share of the variance along each.
+    """The plane in which points vary most: centre, two directions, share of the variance of each.
 
     Shapes: points (n, D) -> (D,), (2, D), (2,).
-    Edge: a direction that the points do not have is 0, with a share of 0. Each direction has its entry of the largest size
-    above 0, so that no sign depends on the decomposition.
-    Source: principal components, by the singular value decomposition of the centred points.
+    Edge: a direction that the points lack is 0 with a share of 0. The entry of largest size is
+    positive in each direction, so no sign depends on the decomposition.
+    Source: Pearson 1901, by the singular value decomposition of the centred points.
     """
     centre = points.mean(axis=0)
     _, lengths, directions = np.linalg.svd(points - centre, full_matrices=False)
     heaviest = np.abs(directions).argmax(axis=1)[:, None]
     directions = directions * np.sign(np.take_along_axis(directions, heaviest, axis=1))
-    missing = max(0, 2 - len(directions))
-    variances = np.pad(lengths**2, (0, missing))
-    return centre, np.pad(directions, ((0, missing), (0, 0)))[:2], variances[:2] / (variances.sum() or 1.0)
+    shares = lengths**2 / (np.sum(lengths**2) or 1.0)
+    return centre, np.pad(directions, ((0, 2), (0, 0)))[:2], np.pad(shares, (0, 2))[:2]
 
 
-def _show_entries(axes: Axes, matrix: npt.NDArray[Any], xlabel: str, ylabel: str, vmax: float | None = None) -> Any:
-    """Every entry of a matrix as a field, white for 0 and black for `vmax` or the largest, with ticks at whole numbers alone."""
-    picture = axes.imshow(matrix, cmap="Greys", vmin=0, vmax=vmax, aspect="auto", interpolation="none")
+def _show_matrix(axes: Axes, matrix: npt.NDArray[Any], xlabel: str, ylabel: str) -> Any:
+    """Draw entries as grey fields, white for 0 and black for the largest."""
+    picture = axes.imshow(matrix, cmap="Greys", vmin=0, aspect="auto", interpolation="none")
     axes.set(xlabel=xlabel, ylabel=ylabel)
     for axis in (axes.xaxis, axes.yaxis):
         axis.get_major_locator().set_params(integer=True)

@@ -1,78 +1,66 @@
-"""How far training is, told on stderr."""
+"""How far training is, on stderr."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
-from .training import Callbacks, Estimate, Evaluation, Progress
+if TYPE_CHECKING:
+    from .training import Progress
 
 SECONDS_BETWEEN = 0.2
 START_OF_LINE = "\r\x1b[K"
 
 
 class ProgressLine:
-    """Progress on stderr: one line that is written over on a terminal, a line per evaluation elsewhere."""
+    """The `watch` of a training: each evaluation is a line, and at a terminal a line shows the
+    step.
+
+    Time left is that of all steps that the schedule allows; patience may end a stage earlier.
+    """
 
     def __init__(self) -> None:
-        self.live = sys.stderr is not None and sys.stderr.isatty()
-        self.last = 0.0
+        is_live = sys.stderr is not None and sys.stderr.isatty()
+        self.start = START_OF_LINE if is_live else ""
+        self.stage, self.first_step, self.began, self.shown = "", 0, 0.0, 0.0
 
-    def callbacks(self, listener: Callable[[Evaluation], None] | None = None) -> Callbacks:
-        """What `c2f_ref.train` is to tell it; `listener` is told of evaluations too."""
+    @staticmethod
+    def wanted() -> bool:
+        """Whether progress is shown by default: at a terminal and in a notebook."""
+        return sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules)
 
-        def evaluated(evaluation: Evaluation) -> None:
-            self.evaluated(evaluation)
-            if listener:
-                listener(evaluation)
-
-        return {"on_estimate": self.estimated, "on_evaluation": evaluated, "on_step": self.stepped}
-
-    def estimated(self, estimate: Estimate) -> None:
-        """Say how long a stage takes that goes on to its last step."""
-        steps = f"{estimate.max_steps:,} steps of {estimate.step_seconds:.3f} s"
-        epochs = f"{estimate.max_epochs} epochs of {estimate.epoch_seconds:.2f} s besides"
-        evaluations = f"{estimate.max_evaluations} evaluations of {estimate.evaluation_seconds:.2f} s"
-        _say(f"{estimate.stage}: at most {_duration(estimate.seconds)} for {steps}, {epochs} and {evaluations}\n")
-
-    def stepped(self, progress: Progress) -> None:
-        """Show how far training is, a few times a second."""
-        now = time.perf_counter()
-        if self.live and now - self.last >= SECONDS_BETWEEN:
-            self.last = now
-            _say(f"{START_OF_LINE}{_where(progress)}, loss {progress.loss:.4f}, {_pace(progress)}")
-
-    def evaluated(self, evaluation: Evaluation) -> None:
-        """Say what an evaluation found."""
-        loss = "untrained" if evaluation.loss is None else f"loss {evaluation.loss:.4f}, {_pace(evaluation)}"
-        best = " (best of its phase)" if evaluation.is_best else ""
-        start = START_OF_LINE if self.live else ""
-        _say(f"{start}{_where(evaluation)}: validation NDCG {evaluation.ndcg:.4f}{best}, {loss}\n")
+    def __call__(self, progress: Progress) -> None:
+        (stage, state, max_steps, k), now = progress, time.perf_counter()
+        if stage != self.stage:
+            self.stage, self.first_step, self.began = stage, state.n_steps, now
+        last = state.evaluations[-1]  # there is one before the first step
+        is_evaluation = last.n_steps == state.n_steps
+        if not is_evaluation and not (self.start and now - self.shown >= SECONDS_BETWEEN):
+            return
+        self.shown = now
+        phase, loss = (last.phase, last.loss) if is_evaluation else (state.phase, state.losses[-1])
+        text = f"{stage} phase {phase}, epoch {state.epoch}, step {state.n_steps:,}"
+        if is_evaluation:
+            text += f": NDCG@{k} {last.ndcg:.4f}{' (best of its phase)' if last.is_best else ''}"
+        text += "" if loss is None else f", loss {loss:.4f}"
+        n_done, seconds = state.n_steps - self.first_step, now - self.began
+        if n_done:
+            left = timedelta(seconds=round(seconds / n_done * (max_steps - state.n_steps)))
+            text += f", {n_done / seconds:.1f} steps/s, at most {left} left"
+        width = None if is_evaluation else shutil.get_terminal_size().columns - 1
+        say(self.start + text[:width], ends_line=is_evaluation)
 
     def close(self) -> None:
-        """Leave the terminal on a fresh line."""
-        if self.live:
-            _say(START_OF_LINE)
+        """Leave the terminal on an empty line."""
+        say(self.start, ends_line=False)
 
 
-def _say(text: str) -> None:
-    """On stderr, if there is one that takes it: training does not end because nobody can be told of it."""
+def say(text: str, ends_line: bool = True) -> None:
+    """Print on stderr, if it takes anything: nothing fails because a message cannot be shown."""
     if sys.stderr is not None:
         with suppress(OSError):
-            print(text, end="", file=sys.stderr, flush=True)
-
-
-def _where(told: Progress | Evaluation) -> str:
-    return f"{told.stage} phase {told.phase}, epoch {told.epoch}, step {told.n_steps}"
-
-
-def _pace(told: Progress | Evaluation) -> str:
-    rate = told.n_steps / told.seconds
-    return f"{rate:.1f} steps/s, at most {_duration((told.max_steps - told.n_steps) / rate)} left"
-
-
-def _duration(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
+            print(text, end="\n" if ends_line else "", file=sys.stderr, flush=True)

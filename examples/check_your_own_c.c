@@ -1,11 +1,14 @@
-/* Propagation of the coarse stage in plain C, its pull-back and the soft threshold, and how a program in any language is held
-   against the method: it reads plain .npy files in one folder and writes .npy files to another.
+/* Propagation of the coarse stage in plain C, its pull-back and the soft threshold, and how a
+   program in any language is checked: it reads plain .npy files in one folder and writes .npy files
+   to another.
 
        cc -std=c99 -O2 -Wall -Wextra -o check_your_own_c examples/check_your_own_c.c
-       c2f-ref conformance --command './check_your_own_c {in} {out}' --only propagate_coarse propagate_coarse_vjp soft_threshold
+       c2f-ref conformance --command './check_your_own_c {in} {out}' \
+           --only propagate_coarse propagate_coarse_vjp soft_threshold
 
-   Names of the files and exit codes are those of c2f_ref/conformance/command.py. It reads numbers of 4 and 8 bytes, on a machine
-   that stores the low byte first, as nearly all do, calculates in double and writes doubles. */
+   Names of the files and exit codes are those of c2f_ref/conformance/README.md. It reads numbers of
+   4 and 8 bytes, on a machine that stores the low byte first, as nearly all do, calculates in
+   double and writes doubles. */
 
 #include <stdint.h>
 #include <stdio.h>
@@ -56,7 +59,8 @@ static FILE *open_file(const char *folder, const char *name, const char *ending,
     return file;
 }
 
-/* The array in in_folder/name.npy, version 1 of the format: a magic string, the length of the header, the header, the values. */
+/* The array in in_folder/name.npy, version 1 of the format: a magic string, the length of the
+   header, the header, the values. */
 static Array read_array(const char *name)
 {
     FILE *file = open_file(in_folder, name, ".npy", "rb");
@@ -120,18 +124,23 @@ static void write_table(const char *name, size_t n_rows, size_t n_columns, const
 {
     char header[118] = "";
     FILE *file = open_file(out_folder, name, ".npy", "wb");
-    snprintf(header, sizeof header, "{'descr': '<f8', 'fortran_order': False, 'shape': (%zu, %zu), }", n_rows, n_columns);
-    fwrite("\x93NUMPY\x01\x00\x76\x00", 1, 10, file); /* 0x76 = 118: with these 10 bytes, values start at a multiple of 64 */
+    snprintf(header, sizeof header,
+             "{'descr': '<f8', 'fortran_order': False, 'shape': (%zu, %zu), }", n_rows, n_columns);
+    /* 0x76 = 118: with these 10 bytes, values start at a multiple of 64. */
+    fwrite("\x93NUMPY\x01\x00\x76\x00", 1, 10, file);
     fprintf(file, "%-117s\n", header);
-    if (fwrite(values, sizeof *values, n_rows * n_columns, file) != n_rows * n_columns || fclose(file) != 0)
+    size_t n_values = n_rows * n_columns;
+    if (fwrite(values, sizeof *values, n_values, file) != n_values || fclose(file) != 0)
         stop("cannot write", name);
 }
 
 /* out += matrix * in, or out += transposed matrix * in; tables of n_columns columns. */
-static void add_product(const Csr *matrix, int transposed, size_t n_columns, const double *in, double *out)
+static void add_product(const Csr *matrix, int transposed, size_t n_columns, const double *in,
+                        double *out)
 {
+    const double *starts = matrix->indptr.values;
     for (size_t row = 0; row < matrix->n_rows; row++)
-        for (size_t p = (size_t)matrix->indptr.values[row]; p < (size_t)matrix->indptr.values[row + 1]; p++) {
+        for (size_t p = (size_t)starts[row]; p < (size_t)starts[row + 1]; p++) {
             size_t column = (size_t)matrix->indices.values[p];
             size_t from = transposed ? row : column, to = transposed ? column : row;
             for (size_t d = 0; d < n_columns; d++)
@@ -139,13 +148,15 @@ static void add_product(const Csr *matrix, int transposed, size_t n_columns, con
         }
 }
 
-/* H = (X + G X + ... + G^L X) / (L + 1), by Horner's rule: X + G (X + G (X + ...)); the pull-back has G^T for G. */
+/* H = (X + G X + ... + G^L X) / (L + 1), by Horner's rule: X + G (X + G (X + ...)); the pull-back
+   has G^T for G. */
 static void propagate_coarse(int transposed, const char *entities_name, const char *coarse_name)
 {
     Csr graph = read_csr("graph");
     Array entities = read_array(entities_name), coarse = read_array(coarse_name);
     int n_layers = (int)read_number("n_layers");
-    size_t n_columns = entities.shape[1], cut = entities.shape[0] * n_columns, size = cut + coarse.shape[0] * n_columns;
+    size_t n_columns = entities.shape[1], cut = entities.shape[0] * n_columns;
+    size_t size = cut + coarse.shape[0] * n_columns;
     if (coarse.shape[1] != n_columns || graph.n_rows * n_columns != size)
         stop_with(REFUSED, "the tables do not fit", "graph");
     double *nodes = zeros(size), *total = zeros(size);

@@ -12,26 +12,30 @@ try:
 except ModuleNotFoundError:  # a board with NumPy and pytest alone runs `tests/device`
     pass
 else:
-    # Random data is part of a test, not of its luck: `ci` draws the same examples every time, `long` draws many.
+    # Drawn data is part of a test: `ci` draws the same examples every time, `long` draws many.
+    slow = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
     settings.register_profile("dev", max_examples=40, deadline=None)
-    settings.register_profile("ci", max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-    settings.register_profile("long", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+    settings.register_profile("ci", max_examples=40, derandomize=True, **slow)
+    settings.register_profile("long", max_examples=2000, **slow)
+    default = "ci" if os.environ.get("CI") else "dev"
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", default))
 
 PROJECT = Path(__file__).resolve().parents[1]
 WITHOUT_NUMBA = "--without-numba"
-NEED_NUMBA = ("fast", "training/test_memory.py", "test_benchmark.py", "test_threads.py")
+NEED_NUMBA = ("fast", "test_benchmark.py", "test_threads.py")
 """Tests that cannot be read without numba."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Without the option, tests of compiled kernels fail where there is no numba: nobody leaves them out unknowingly."""
-    parser.addoption(WITHOUT_NUMBA, action="store_true", help="leave out what needs compiled kernels, and say so")
+    """Without the option, tests of compiled kernels fail where there is no numba."""
+    summary = "leave out what needs compiled kernels, and say so"
+    parser.addoption(WITHOUT_NUMBA, action="store_true", help=summary)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say what is left out."""
-    return ["c2f_ref.fast is NOT tested: --without-numba"] if config.getoption(WITHOUT_NUMBA) else []
+    is_left_out = config.getoption(WITHOUT_NUMBA)
+    return ["c2f_ref.fast is NOT tested: --without-numba"] if is_left_out else []
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -49,10 +53,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _data_folder(name: str) -> Path:
-    """Real interaction data is never part of the project: beside it, or where C2F_DATA says."""
+    """Real data is never part of the project: it is in $C2F_DATA or next to the project."""
     folder = Path(os.environ.get("C2F_DATA", PROJECT.parent / "shared" / "data")) / name
     if not folder.is_dir():
-        pytest.skip(f"no folder {name} beside the project nor in $C2F_DATA: the test on real data is left out")
+        pytest.skip(f"no folder {name} in ../shared/data nor in $C2F_DATA: no test on real data")
     return folder
 
 

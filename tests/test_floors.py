@@ -1,4 +1,4 @@
-"""One-way floors: what a module may import of ours, read from its import statements; and how large rooms may be."""
+"""One-way floors and the limits of the house: what may import what, and how large rooms may be."""
 
 from __future__ import annotations
 
@@ -13,72 +13,48 @@ import pytest
 import c2f_ref
 
 PACKAGE = Path(c2f_ref.__file__).parent
-SPEC_ORDER = [
-    "notation",
-    "graph",
-    "partitioning",
-    "assignment",
-    "embeddings",
-    "propagation",
-    "loss",
-    "optimise",
-    "sampling",
-    "ranking",
-    "model",
-    "memory",
-]
-ASKED_WHEN_CALLED = {"notation": {"memory"}}
-"""The one import from further down: `Settings.for_budget` counts what settings come to, when it is called."""
-# Rooms that a room outside `spec` may import, besides itself.
+PROJECT = Path(__file__).parents[1]
+METHOD_ORDER = "notation graph assignment embeddings propagation loss optimise sampling ranking"
+METHOD_PAGES = [*METHOD_ORDER.split(), "contract", "stages", "memory"]
+# Rooms that each room may import besides itself; `method` imports nothing but pages above.
 FLOORS = {
-    "files": set(),
-    "tables": set(),
-    "threads": set(),
-    "container": {"files"},
-    "stored": {"container"},
-    "device": {"stored", "container"},
-    "interactions": {"files"},
-    "fast": {"spec", "threads"},
-    "bundle": {"spec", "container", "stored"},
-    "conformance": {"spec"},
-    "baselines": {"spec", "interactions", "bundle", "training"},
-    "training": {"spec", "fast", "interactions", "bundle", "container", "threads"},
-    "plots": {"files", "spec", "interactions", "bundle", "training"},
-    "doctor": {"spec", "fast"},
-    "progress": {"training"},
-    "recommender": {"progress", "spec", "interactions", "bundle", "container", "training", "threads"},
-    "demo": {"progress", "spec", "interactions", "bundle", "baselines", "training", "plots", "tables"},
-    "cli": {
-        "demo",
-        "progress",
-        "plots",
-        "doctor",
-        "files",
-        "spec",
-        "interactions",
-        "bundle",
-        "container",
-        "device",
-        "conformance",
-        "training",
-        "tables",
-        "threads",
-    },
-    "__main__": {"cli"},
-    "__init__": set(),
+    "method": "",
+    "store": "",
+    "plots": "method store",
+    "partition": "method",
+    "runtime": "method",
+    "baselines": "method",
+    "fast": "method runtime",
+    "model": "method store",
+    "device": "method store model",
+    "interactions": "store",
+    "conformance": "method partition runtime",
+    "evaluation": "method model runtime",
+    "training": "method interactions model partition runtime store",
+    "progress": "training",
+    "recommender": "method interactions model evaluation training progress runtime store",
+    "cli": "method partition runtime baselines fast store model device interactions conformance "
+    "evaluation training progress recommender plots",
+    "__main__": "cli",
+    "__init__": "",
 }
-LONGEST_PAGE = 250
-"""Lines that are not blank: a longer page asks to be divided or simplified."""
-LARGEST = {"spec": 1010, ".": 6620}
-"""Lines of code, without blank ones, comments and docstrings. The aims are about 1,000 and 3,500: the method keeps to its own, the
-package does not, and grows no further."""
 HEAVY = {"sklearn", "matplotlib", "numba", "torch", "pymetis"}
+MAY_BE_HEAVY = {"fast": {"numba"}, "recommender": {"sklearn"}}
+LINES_OF_CODE = {"": 4680, "method": 950, "conformance": 560, "fast": 650}
+"""Never above; the aims are 4,000, 850, 450 and 580. The package is on its way to 4,600."""
+LINES = {"page": 400, "tests": 15_600, "README.md": 180}
+"""Tests are on their way to 13,500."""
+N_MODULES, N_EXCEPTIONS = 55, 6
+WIDEST = 100
 
 
 def imports(path: Path, *, top_level: bool = False) -> set[str]:
-    """Absolute dotted names of everything that the module at `path` imports."""
+    """Absolute dotted names of everything that the module at `path` imports when it runs."""
     package = ["c2f_ref", *path.relative_to(PACKAGE).parts[:-1]]
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.body = [ast.Pass()]
     names = set()
     for node in tree.body if top_level else ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -98,77 +74,106 @@ def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def ours(path: Path) -> set[str]:
-    return {name.split(".")[1] for name in imports(path) if name.startswith("c2f_ref.")} - {"__version__"}
-
-
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_room_imports_only_rooms_below_it(path: Path) -> None:
-    room = room_of(path)
-    if room == "spec":
-        assert ours(path) <= {"spec"}
-    else:
-        assert ours(path) <= FLOORS[room] | {room}
-
-
-@pytest.mark.parametrize("name", SPEC_ORDER)
-def test_a_page_of_the_specification_imports_only_pages_above_it(name: str) -> None:
-    path, above = PACKAGE / "spec" / f"{name}.py", set(SPEC_ORDER[: SPEC_ORDER.index(name)])
-
-    def pages(*, top_level: bool) -> set[str]:
-        names = imports(path, top_level=top_level)
-        return {entry.split(".")[2] for entry in names if entry.startswith("c2f_ref.spec.")}
-
-    assert pages(top_level=True) <= above
-    assert pages(top_level=False) <= above | ASKED_WHEN_CALLED.get(name, set())
-
-
-def test_every_page_of_the_specification_has_its_place_in_the_order() -> None:
-    assert {path.stem for path in (PACKAGE / "spec").glob("*.py")} == {*SPEC_ORDER, "__init__"}
-
-
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_heavy_libraries_are_imported_when_used(path: Path) -> None:
-    """Numba is what `fast` is made of, and scikit-learn has the base class of the estimator; either is imported by who wants it."""
-    allowed = {"fast": {"numba"}, "recommender": {"sklearn"}}.get(room_of(path), set())
-    assert not {name.split(".")[0] for name in imports(path, top_level=True)} & (HEAVY - allowed)
-
-
-def test_the_reader_of_imports_sees_what_it_must() -> None:
-    """The checker itself: known imports of known modules are found, nested ones only when asked for."""
-    assert "c2f_ref.spec.notation.Settings" in imports(PACKAGE / "spec" / "model.py")
-    assert "sklearn.decomposition.SparsePCA" in imports(PACKAGE / "spec" / "embeddings.py")
-    assert "sklearn.decomposition.SparsePCA" not in imports(PACKAGE / "spec" / "embeddings.py", top_level=True)
-    assert "spec" in ours(PACKAGE / "training" / "runs.py")
+def rooms_used_by(path: Path) -> set[str]:
+    names = {name.split(".")[1] for name in imports(path) if name.startswith("c2f_ref.")}
+    rooms = {c2f_ref._PAGE_OF.get(name, name) for name in names}
+    return rooms - {"__version__", room_of(path)}
 
 
 def lines_of_code(path: Path) -> int:
-    """Lines that hold code: no blank ones, comments or docstrings."""
+    """Lines that hold code: no blank lines, comments or docstrings."""
     text = path.read_text(encoding="utf-8")
-    around = {token.NL, token.NEWLINE, token.INDENT, token.DEDENT, token.ENDMARKER, tokenize.COMMENT}
+    around = {token.NL, token.NEWLINE, token.INDENT, token.DEDENT, token.ENDMARKER}
     lines: set[int] = set()
     for part in tokenize.generate_tokens(io.StringIO(text).readline):
-        if part.type not in around:
+        if part.type not in around | {tokenize.COMMENT}:
             lines.update(range(part.start[0], part.end[0] + 1))
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        value = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
             lines.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     return len(lines)
 
 
+def exceptions_of(path: Path) -> list[str]:
+    """Classes that end in Error or derive from something that does."""
+    classes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ClassDef)]
+    return [
+        c.name
+        for c in classes
+        if any("Error" in ast.unparse(n) or "Exception" in ast.unparse(n) for n in c.bases)
+    ]
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_page_is_too_long_to_be_read_at_once(path: Path) -> None:
-    assert sum(bool(line.strip()) for line in path.read_text(encoding="utf-8").splitlines()) <= LONGEST_PAGE
+def test_a_room_imports_only_rooms_below_it_and_heavy_libraries_when_used(path: Path) -> None:
+    assert rooms_used_by(path) <= set(FLOORS[room_of(path)].split())
+    allowed = MAY_BE_HEAVY.get(room_of(path), set())
+    assert not {name.split(".")[0] for name in imports(path, top_level=True)} & (HEAVY - allowed)
 
 
-@pytest.mark.parametrize("room", LARGEST)
+@pytest.mark.parametrize("name", METHOD_PAGES)
+def test_a_page_of_the_method_imports_only_pages_above_it(name: str) -> None:
+    names = imports(PACKAGE / "method" / f"{name}.py")
+    pages = {entry.split(".")[2] for entry in names if entry.startswith("c2f_ref.method.")}
+    assert pages <= set(METHOD_PAGES[: METHOD_PAGES.index(name)])
+
+
+def test_every_page_of_the_method_has_its_place_in_the_order() -> None:
+    pages = {path.stem for path in (PACKAGE / "method").glob("*.py")}
+    assert pages == {*METHOD_PAGES, "__init__"}
+
+
+def test_the_floors_have_no_circle() -> None:
+    below: set[str] = set()
+    rooms = {room: set(names.split()) for room, names in FLOORS.items()}
+    while rooms:
+        free = {room for room, names in rooms.items() if names <= below}
+        assert free, f"a circle among {sorted(rooms)}"
+        below |= free
+        rooms = {room: names for room, names in rooms.items() if room not in free}
+
+
+@pytest.mark.parametrize("room", LINES_OF_CODE)
 def test_a_room_is_no_larger_than_it_may_be(room: str) -> None:
-    assert sum(map(lines_of_code, (PACKAGE / room).rglob("*.py"))) <= LARGEST[room]
+    total = sum(map(lines_of_code, (PACKAGE / room).rglob("*.py")))
+    assert total <= LINES_OF_CODE[room]
 
 
-def test_the_counter_of_lines_counts_code_alone(tmp_path: Path) -> None:
+def test_the_house_has_few_pages_of_a_readable_length_and_few_exceptions() -> None:
+    lengths = {path: len(path.read_text().splitlines()) for path in modules()}
+    assert not {str(path): n for path, n in lengths.items() if n > LINES["page"]}
+    assert len(lengths) <= N_MODULES
+    assert len([name for path in modules() for name in exceptions_of(path)]) <= N_EXCEPTIONS
+
+
+def test_tests_and_readme_are_no_longer_than_they_may_be() -> None:
+    tests = (PROJECT / "tests").rglob("*.py")
+    assert sum(len(path.read_text().splitlines()) for path in tests) <= LINES["tests"]
+    assert len((PROJECT / "README.md").read_text().splitlines()) <= LINES["README.md"]
+
+
+def test_no_line_is_wider_than_two_pages_side_by_side_allow() -> None:
+    folders = ("c2f_ref", "tests", "examples")
+    pages = [p for f in folders for p in (PROJECT / f).rglob("*") if p.suffix in (".py", ".md")]
+    pages += PROJECT.glob("*.md")
+    lines = [
+        (p.name, n, line) for p in pages for n, line in enumerate(p.read_text().splitlines(), 1)
+    ]
+    assert not [(name, n) for name, n, line in lines if len(line) > WIDEST]
+
+
+def test_the_readers_see_what_they_must(tmp_path: Path) -> None:
+    """The checkers themselves: known imports, lines of code and exceptions are found."""
+    stages = PACKAGE / "method" / "stages.py"
+    assert "c2f_ref.method.notation.Settings" in imports(stages)
+    assert "scipy.sparse" not in imports(stages)
+    embeddings = PACKAGE / "method" / "embeddings.py"
+    assert "sklearn.decomposition.SparsePCA" in imports(embeddings)
+    assert "sklearn.decomposition.SparsePCA" not in imports(embeddings, top_level=True)
+    assert "method" in rooms_used_by(PACKAGE / "training" / "runs.py")
     page = tmp_path / "page.py"
-    page.write_text(
-        '"""Told.\n\nMore.\n"""\n\n# why\nx = (\n    1,  # one\n)\n"""What x is."""\ny = """a\nb"""\n', encoding="utf-8"
-    )
-    assert lines_of_code(page) == 5
+    text = '"""A.\n\nB.\n"""\n\n# why\nx = (\n    1,  # one\n)\n"""What x is."""\ny = """a\nb"""\n'
+    page.write_text(text + "class WrongError(ValueError):\n    pass\n")
+    assert lines_of_code(page) == 7
+    assert exceptions_of(page) == ["WrongError"]

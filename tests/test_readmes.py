@@ -1,14 +1,11 @@
-"""What the pages say: every name exists, every test that is pointed to is there, the example prints what is shown."""
+"""What the READMEs say: examples print what is shown, and every file that they name is there."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import re
-import subprocess
-import sys
-from dataclasses import fields
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,18 +14,12 @@ import pytest
 from conftest import PROJECT
 
 import c2f_ref
-from c2f_ref import spec
-from c2f_ref.training import RECIPES, Schedule
+from c2f_ref.cli import main
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
-SPEC_README = (Path(c2f_ref.__file__).parent / "spec" / "README.md").read_text(encoding="utf-8")
-TESTS = "\n".join(path.read_text(encoding="utf-8") for path in (PROJECT / "tests").rglob("test_*.py"))
-NUMBER = re.compile(r"\d+\.\d+")
-
-
-def blocks(text: str, language: str) -> list[str]:
-    """Fenced blocks of one language, "" for those without."""
-    return [block for named, block in fenced(text) if named == language]
+EXAMPLES = (PROJECT / "examples" / "README.md").read_text(encoding="utf-8")
+PAGES = [path.relative_to(PROJECT) for path in PROJECT.rglob("README.md") if path.parts[0] != "."]
+NUMBER = re.compile(r"\d*\.\d+")
 
 
 def fenced(text: str) -> list[tuple[str, str]]:
@@ -36,9 +27,13 @@ def fenced(text: str) -> list[tuple[str, str]]:
     return re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
-def test_the_examples_print_what_the_readme_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One after the other, in one folder. Words and counts are equal; metrics may differ by 0.02, because another CPU rounds
-    differently over a thousand steps.
+def test_the_snippets_print_what_the_readme_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other, in one folder.
+
+    Words and counts are equal; metrics may differ by 0.02, because another CPU rounds differently
+    over a thousand steps.
     """
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
@@ -50,95 +45,68 @@ def test_the_examples_print_what_the_readme_shows(tmp_path: Path, monkeypatch: p
         with contextlib.redirect_stdout(out):
             exec(compile(code, "README.md", "exec"), names)
         assert NUMBER.sub("#", out.getvalue()) == NUMBER.sub("#", shown)
-        got, wanted = ([float(number) for number in NUMBER.findall(text)] for text in (out.getvalue(), shown))
+        got, wanted = (list(map(float, NUMBER.findall(text))) for text in (out.getvalue(), shown))
         np.testing.assert_allclose(got, wanted, atol=0.02)
     assert "device" in names
 
 
-def test_the_oracle_says_what_the_readme_shows(tmp_path: Path) -> None:
-    (script,) = blocks(README, "sh")
-    (shown,) = (text for (language, _), (_, text) in pairwise(fenced(README)) if language == "sh")
-    source = re.search(r"<<'END'\n(.*)^END$", script, flags=re.MULTILINE | re.DOTALL)
-    (command,) = re.findall(r"^c2f-ref (conformance .*)$", script, flags=re.MULTILINE)
-    assert source
-    (tmp_path / "mine.py").write_text(source[1], encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "c2f_ref", *command.split()], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert (done.stdout, done.stderr, done.returncode) == (shown, "", 1)
+def test_the_oracle_says_what_its_page_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (PROJECT / "c2f_ref" / "conformance" / "README.md").read_text(encoding="utf-8")
+    (_, script), (_, shown), *_ = fenced(page)
+    monkeypatch.chdir(tmp_path)
+    parts = re.search(r"> (\S+) <<'END'\n(.*)^END\nc2f-ref (.*)$", script, re.MULTILINE | re.DOTALL)
+    assert parts is not None
+    Path(parts[1]).write_text(parts[2], encoding="utf-8")
+    assert main(parts[3].split()) == 1
+    assert tuple(capsys.readouterr()) == (shown, "")
 
 
-def test_every_yes_of_ours_names_a_test_that_exists() -> None:
-    claims = re.findall(r"^\| [^|]+ \| (yes[^|]*) \|", section("Beside others"), flags=re.MULTILINE)
-    named = [re.fullmatch(r"yes: `(test_\w+)`", claim) for claim in claims]
-    assert len(claims) >= 10
-    assert all(named), claims
-    missing = [match[1] for match in named if match and f"def {match[1]}(" not in TESTS]
+def test_every_command_and_option_of_the_readme_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    """And every command has its row."""
+    rows = re.findall(r"^\| `c2f-ref (\w+)(.*?)`", README, flags=re.MULTILINE)
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    listed = re.findall(r"^    (\w+)(?:$|  )", capsys.readouterr().out, flags=re.MULTILINE)
+    assert {name for name, _ in rows} == set(listed)
+    for name, rest in rows:
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        told = capsys.readouterr().out
+        assert [word for word in re.findall(r"--[\w-]+", rest) if word not in told] == []
+
+
+def test_the_two_commands_are_what_is_checked() -> None:
+    lines = re.findall(r"^python3 -m venv .*$", README, flags=re.MULTILINE)
+    assert [line.rpartition("/")[2] for line in lines] == ["c2f-ref demo", "python -m pytest -q"]
+    checked = (PROJECT / ".ci" / "run").read_text(encoding="utf-8")
+    assert 'bin/pip" install -q -e ".[test' in checked
+    assert "-m pytest -q\n" in checked
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_every_link_and_file_of_a_readme_is_there(page: Path) -> None:
+    text = (PROJECT / page).read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", text)
+    files = re.findall(r"((?:examples|tests|c2f_ref|\.ci)/[\w/.]*\w\.(?:py|c|md|diff))\b", text)
+    missing = [name for name in links if not (PROJECT / page.parent / name).exists()]
+    missing += [name for name in files if not (PROJECT / name).exists()]
     assert missing == []
+    assert page.parts[0] == "tests" or max(map(len, text.splitlines())) <= 100
+    titles = {title.lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)$", EXAMPLES, re.M)}
+    assert set(re.findall(r"examples/README.md#([\w-]+)", text)) <= titles
 
 
-def section(title: str) -> str:
-    """The part of the page below this title."""
-    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+def test_every_example_has_its_line() -> None:
+    paths = [*(PROJECT / "examples").glob("*.py"), *(PROJECT / "examples").glob("*.c")]
+    assert len(paths) > 10
+    assert [path.name for path in paths if path.name not in EXAMPLES] == []
 
 
-def test_commands_of_the_readme_are_in_the_project() -> None:
-    commands = [line for block in blocks(README, "") for line in block.splitlines() if line.startswith("python3 -m venv")]
-    assert len(commands) == 2
-    assert "c2f-ref demo" in commands[0]
-    assert "-m pytest" in commands[1]
-    assert "-m pytest -q" in (PROJECT / ".ci" / "run").read_text(encoding="utf-8")
-
-
-def test_the_table_of_recipes_is_what_they_are() -> None:
-    """Every field of a schedule has its row; the two fields of a recipe stand in the column of the stage that reads them."""
-    rows = {name: cells.split(" | ") for name, cells in re.findall(r"^\| `(\w+)` \| (.*) \|$", README, flags=re.MULTILINE)}
-    schedules = [getattr(RECIPES[name], stage) for name in ("published", "laptop") for stage in ("coarse", "fine")]
-    for field in fields(Schedule):
-        assert rows[field.name] == [str(getattr(schedule, field.name)) for schedule in schedules]
-    for name in ("bias_start", "sparse_pca_method"):
-        assert re.findall(r"\w+", " ".join(rows[name])) == [getattr(RECIPES[r], name) for r in ("published", "laptop")]
-
-
-@pytest.mark.parametrize(
-    "name",
-    re.findall(
-        r"`((?:notation|graph|partitioning|assignment|embeddings|propagation|loss|optimise|sampling|ranking|model|memory)\.\w+)`",
-        SPEC_README,
-    ),
-)
-def test_a_function_named_by_the_page_exists(name: str) -> None:
-    module, attribute = name.split(".")
-    assert hasattr(importlib.import_module(f"c2f_ref.spec.{module}"), attribute)
-
-
-def test_every_public_function_of_the_specification_is_on_its_page() -> None:
-    """Pull-backs stand below their functions; the front of `model` is the contract, which the page describes as a whole."""
-    named = {name.split(".")[1] for name in re.findall(r"`(\w+\.\w+)`", SPEC_README)}
-    functions = {name for name in spec.__all__ if name[0].islower() and not name.endswith("_vjp")}
-    in_model = {"prepare_coarse", "prepare_fine", "embed_coarse", "embed_fine", "coarse_loss_and_grad", "fine_loss_and_grad"}
-    assert functions - named - in_model <= UNNAMED
-
-
-# Small parts of a formula that has its own row.
-UNNAMED = {
-    "softmax_rows",
-    "pseudo_inverse",
-    "start_adam",
-    "edge_cut",
-    "metis_partition",
-    "sparse_pca_scores",
-    "scatter_scores",
-    "draw_positions",
-    "rank_scores",
-    "mean_metrics",
-}
-
-
-def test_every_deviation_has_a_row_and_its_tests_exist() -> None:
-    rows = re.findall(r"^\| (D\d+) \|.*\| (.+) \|$", SPEC_README, flags=re.MULTILINE)
-    assert [row[0] for row in rows] == [f"D{number}" for number in range(1, 17)]
-    pointed = [name for _, shown in rows for name in re.findall(r"`(test_\w+)`", shown)]
-    assert len(pointed) >= 16
-    missing = [name for name in pointed if f"def {name}(" not in TESTS]
-    assert missing == []
+def test_the_version_is_the_same_everywhere() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    citation = (PROJECT / "CITATION.cff").read_text()
+    newest = re.findall(r"^## ([\d.]+)", (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
+    cited = re.findall(r"^version: (.*)$", citation, re.MULTILINE)
+    assert [project["version"], newest, *cited] == [c2f_ref.__version__] * 3

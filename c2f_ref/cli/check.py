@@ -1,82 +1,86 @@
-"""`conformance`, `vectors`, `doctor`: judge an implementation, hand out the known answers, say what machine this is."""
+"""`conformance`, `vectors` and `doctor`: the oracle and this machine."""
 
 from __future__ import annotations
 
 import argparse
 import faulthandler
+import os
+import platform
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from importlib.metadata import version
 from typing import Any
 
-from ..conformance import Report, check, check_command, load_module, run, write_vectors
-from ..conformance.cases import DTYPES
-from ..conformance.runner import TIME_LIMIT
-from ..doctor import examine, is_sound
-from ..files import replacing
-from .arguments import JSON, Commands, add_command, print_result, seconds
+from . import show
+
+LIBRARIES = ("c2f-ref", "numpy", "scipy", "scikit-learn", "numba", "matplotlib", "threadpoolctl")
+VARIABLES = ("NUMBA_", "OMP_", "OPENBLAS_", "MKL_", "VECLIB_")
+"""How the names of environment variables begin that set threads or the compiler."""
 
 
-def add(commands: Commands) -> None:
-    """Put the commands among the others."""
-    example = "c2f-ref conformance mine.py --only propagate_coarse"
-    argument = add_command(commands, "conformance", _conformance, example, JSON)
-    argument("module", nargs="?", metavar="MODULE", help="dotted name or .py file, with names of c2f_ref.spec")
-    argument("--command", metavar="'./impl {in} {out}'", help="a program of any kind, see c2f_ref/conformance/command.py")
-    argument("--only", nargs="+", metavar="NAME", help='operations by name or pattern, such as "*_vjp"')
-    argument("--skip", nargs="+", metavar="NAME", help="operations to leave out")
-    argument("--dtype", choices=DTYPES, help="only what is given in this precision (default: both)")
-    argument("--time-limit", type=seconds, default=TIME_LIMIT, metavar="S", help="seconds for a case (default %(default)g)")
-    argument("--vectors", type=Path, metavar="DIR", help="numbers recorded from the official code, instead of the cases")
-    argument("--junit", type=Path, metavar="FILE", help="write a report for continuous integration")
+def conformance(options: argparse.Namespace) -> bool:
+    """Hold an implementation against the method.
 
-    argument = add_command(commands, "vectors", _vectors, "c2f-ref vectors answers")
-    argument("folder", type=Path, metavar="DIR", help="made if there is none")
+    example: c2f-ref conformance mine.py --only propagate_coarse
+    """
+    from ..conformance.run import check, check_command
+    from ..runtime import load_module
 
-    add_command(commands, "doctor", _doctor, "c2f-ref doctor > machine.txt", JSON)
-
-
-def _conformance(options: argparse.Namespace) -> int:
-    """Hold an implementation against the method."""
-    report = _report(options)
-    if options.junit:
-        with replacing(options.junit) as file:
-            file.write(report.as_junit().encode())
-    print_result(options, report.as_dict(), report.lines())
-    return 0 if report.passed else 1
-
-
-def _report(options: argparse.Namespace) -> Report:
     chosen = {"only": options.only, "skip": options.skip, "dtype": options.dtype}
-    if (options.module is None) == (options.command is None):
-        options.parser.error("give either a MODULE or a --command")
-    if options.vectors and (options.command or any(chosen.values())):
-        options.parser.error("--vectors takes a MODULE, and all of it")
-    if options.command is not None:
-        return check_command(options.command, **chosen, time_limit=options.time_limit)
-    sys.path.insert(0, "")  # a module in the current folder is found, as `python -m` would
-    module = load_module(options.module)
-    faulthandler.enable(sys.__stderr__ or 2)  # a crash of compiled code names the place that called it
-    limits = {"time_limit": options.time_limit, "exits_when_stuck": True}
-    return run(module, options.vectors, **limits) if options.vectors else check(module, **chosen, **limits)
+    if options.module is None:
+        report = check_command(options.command, **chosen, time_limit=options.time_limit)
+    else:
+        faulthandler.enable(sys.__stderr__ or 2)  # a crash of compiled code names its caller
+        report = check(load_module(options.module), **chosen)
+    show(options, report.as_dict(), report.lines())
+    return not report.passed
 
 
-def _vectors(options: argparse.Namespace) -> None:
-    """Write the cases as files: a manifest and .npy arrays."""
+def vectors(options: argparse.Namespace) -> None:
+    """Write the cases of `conformance` as files: a manifest and .npy arrays.
+
+    example: c2f-ref vectors answers
+    """
+    from ..conformance.run import write_vectors
+
     print(f"{options.folder}: {write_vectors(options.folder)} cases")
 
 
-def _doctor(options: argparse.Namespace) -> int:
-    """Versions, processor, threads and compiler of this machine: what a bug report needs.
+def doctor(options: argparse.Namespace) -> bool:
+    """Versions, threads and compiled code of this machine: what a bug report needs.
 
-    Put what it prints into a report of a defect. Exit code 1 says that something that is installed does not work.
+    Exit code 1: something that is installed does not work.
+
+    example: c2f-ref doctor > machine.txt
     """
-    found = examine()
-    print_result(options, found, _doctor_lines(found))
-    return 0 if is_sound(found) else 1
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    found |= {name: _tried(version, name) for name in LIBRARIES}
+    found |= {"processors": str(os.cpu_count()), "kernel": _tried(_kernel)}
+    found |= {name: value for name, value in os.environ.items() if name.startswith(VARIABLES)}
+    show(options, found, (f"{name}: {value}" for name, value in found.items()))
+    return "fails" in found["kernel"]
 
 
-def _doctor_lines(found: dict[str, Any]) -> Iterator[str]:
-    for section, entries in found.items():
-        yield f"{section}:" if entries else f"{section}: none"
-        yield from (f"  {name}: {value}" for name, value in entries.items())
+def _tried(call: Any, *arguments: str) -> str:
+    """What a call returns, or why it cannot."""
+    try:
+        return str(call(*arguments))
+    except ModuleNotFoundError as error:
+        return f"{error.name} is not installed"
+    except Exception as error:  # a library that does not fit another one can raise anything
+        return f"fails: {error!r}"
+
+
+def _kernel() -> str:
+    """Whether a compiled kernel gives the bits of the method; the first call compiles it."""
+    import numpy as np
+    from scipy import sparse
+
+    from .. import fast, method
+    from ..runtime import thread_count
+
+    assignment = sparse.csr_array(np.array([[0.5, 0.0, 0.25], [0.0, 2.0, 1.0]]))
+    given: Any = assignment, np.arange(12.0).reshape(3, 4)
+    compiled = fast.plan.Matrix(given[0], np.float64) @ given[1]
+    if not np.array_equal(compiled, method.compose(*given)):
+        return "fails: its bits are not those of the method"
+    return f"gives the bits of the method, on at most {thread_count()} threads"

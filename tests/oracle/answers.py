@@ -1,4 +1,4 @@
-"""From the numbers of an evaluation to what is frozen: expected values, and how far a program may be off."""
+"""From the numbers of an evaluation to what is frozen: expected values and their error bounds."""
 
 from __future__ import annotations
 
@@ -10,144 +10,153 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from . import method, training
-from .method import Candidates, Sparse
+from . import formulas, training
+from .formulas import Candidates, Sparse, as_dense, flat, given, mapped, top_columns
 from .number import Number, held_to
 from .training import Ranking, best
 
-TERMS = ("coarse", "fine", "coarse_assignment", "fine_assignment", "bias", "ids", "graph")
+TERMS = "coarse fine coarse_assignment fine_assignment bias ids graph"
 RESULTS = {
-    "adam_step": ("table", "first", "second", "n_steps"),
-    "start_adam": ("first", "second", "n_steps"),
-    "bridge_vjp": ("grad_coarse", "grad_fine"),
-    "propagate_coarse": ("entities", "coarse"),
-    "propagate_coarse_vjp": ("grad_entities", "grad_coarse"),
-    "propagate_fine": ("entities", "coarse", "fine"),
-    "propagate_fine_vjp": ("grad_entities", "grad_coarse", "grad_fine"),
-    "score_pairs_vjp": ("grad_entities", "grad_bias", "grad_offset"),
-    "bpr_loss_vjp": ("grad_positive_scores", "grad_negative_scores"),
-    "embed_coarse": ("entities", "coarse"),
-    "prepare_coarse": ("entities", "coarse"),
-    "embed_fine": ("entities", "coarse", "fine"),
-    "prepare_fine": ("entities", "coarse", "fine"),
-    "coarse_loss_and_grad": ("loss", "grad_coarse", "grad_bias"),
-    "fine_loss_and_grad": ("loss", "grad_coarse", "grad_fine", "grad_bias"),
-    "coarse_steps": ("losses", "coarse", "bias", "coarse_assignment"),
-    "fine_steps": ("losses", "fine", "bias", "fine_assignment"),
-    "stored_bytes": TERMS,
-    "stored_bytes_bound": TERMS,
-    "total_bytes": ("tables", "everything"),
-    "sample_triples": ("users", "positives", "negatives"),
-    "start_coarse": ("coarse", "bias"),
+    "adam_step": "table first second n_steps",
+    "start_adam": "first second n_steps",
+    "bridge_vjp": "grad_coarse grad_fine",
+    "propagate_coarse_vjp": "grad_entities grad_coarse",
+    "propagate_fine_vjp": "grad_entities grad_coarse grad_fine",
+    "score_pairs_vjp": "grad_entities grad_bias grad_offset",
+    "bpr_loss_vjp": "grad_positive_scores grad_negative_scores",
+    **dict.fromkeys(("propagate_coarse", "embed_coarse", "prepare_coarse"), "entities coarse"),
+    **dict.fromkeys(("propagate_fine", "embed_fine", "prepare_fine"), "entities coarse fine"),
+    "coarse_loss_and_grad": "loss grad_coarse grad_bias",
+    "fine_loss_and_grad": "loss grad_coarse grad_fine grad_bias",
+    "coarse_steps": "losses coarse bias coarse_assignment",
+    "fine_steps": "losses fine bias fine_assignment",
+    **dict.fromkeys(("stored_bytes", "stored_bytes_bound"), TERMS),
+    "total_bytes": "tables everything",
+    "sample_triples": "users positives negatives",
+    "start_coarse": "coarse bias",
 }
-"""Names of an operation's results, where there are several."""
+"""Names of the results of an operation, where there are several."""
+WITH_PLAN = {
+    "prepare_{}": formulas.embed,
+    "embed_{}": formulas.embed,
+    "{}_loss_and_grad": formulas.loss_and_grad,
+    "{}_steps": training.steps,
+}
 SPACING = {"float64": 2.0**-52, "float32": 2.0**-23}
 UNDERFLOW = 1e-38
-"""Added to every error that is not 0, since a program may hold what is smaller for 0."""
+"""Added to every error that is not 0: a program may hold what is smaller for 0."""
 GRAIN = 2.0**-20
-"""Of what must come out to the bit: multiples of this, made of terms that sum to no more than 16."""
+"""What must come out to the bit is a multiple of this, made of terms that sum to 16 at most."""
+Inputs = Mapping[str, Any]
+Frozen = tuple[dict[str, Any], dict[str, Any]]
+"""(expected, allowed) of a case."""
 
 
-def evaluate(
-    operation: str, comparator: str, inputs: Mapping[str, Any], dtypes: tuple[str, ...]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def evaluate(operation: str, comparator: str, inputs: Inputs, dtypes: tuple[str, ...]) -> Frozen:
     """(expected, allowed) of a case, for programs of these precisions."""
     if comparator in ("raises", "drawn"):
         return {}, {}
-    function = getattr(method, operation, None) or getattr(training, operation)
     with held_to(max(SPACING[dtype] for dtype in dtypes)):
-        outcome = function(*inputs.values())
+        outcome = _outcome(operation, inputs)
         if isinstance(outcome, Candidates):
             return _frozen_candidates(outcome)
         if isinstance(outcome, Ranking):
             return _frozen_ranking(outcome, comparator)
-        if isinstance(outcome, dict):
-            named = outcome
-        else:
+        if not isinstance(outcome, dict):
             names = results_of(operation)
-            named = dict(zip(names, outcome if len(names) > 1 else (outcome,), strict=True))
-        expected = {name: _frozen(part) for name, part in named.items()}
+            outcome = dict(zip(names, outcome if len(names) > 1 else (outcome,), strict=True))
+        expected = {name: _frozen(part) for name, part in outcome.items()}
         if comparator == "exact":
-            for part in named.values():
+            for part in outcome.values():
                 _require_exact(part)
             return expected, {}
-        shapes = {name: np.shape(value) for name, value in expected.items()}
-        return expected, {
-            name: _errors(part).reshape(shapes[name]) for name, part in named.items() if expected[name].dtype.kind == "f"
-        }
+        floats = {name for name, value in expected.items() if value.dtype.kind == "f"}
+        errors = {name: _errors(part) for name, part in outcome.items() if name in floats}
+        return expected, {name: e.reshape(expected[name].shape) for name, e in errors.items()}
+
+
+def _outcome(operation: str, inputs: Inputs) -> Any:
+    if operation == "stored_bytes":  # counts arrays
+        return training.stored_bytes(*inputs.values())
+    numbers = {name: given(value) for name, value in inputs.items()}
+    for ending, function in WITH_PLAN.items():
+        if operation in (ending.format("coarse"), ending.format("fine")):
+            return function(**numbers)
+    if operation.endswith("_vjp"):
+        primal = getattr(formulas, operation.removesuffix("_vjp"))
+        outcome = formulas.pull_back(primal, *numbers.values())
+        return outcome if len(outcome) > 1 else outcome[0]
+    function = getattr(formulas, operation, None) or getattr(training, operation)
+    return function(*numbers.values())
 
 
 def results_of(operation: str) -> tuple[str, ...]:
     """Names of its results."""
-    return RESULTS.get(operation, ("result",))
+    return tuple(RESULTS.get(operation, "result").split())
+
+
+def _is_large(part: Any) -> bool:
+    return isinstance(part, Sparse) and len(part.rows) > 100
 
 
 def _numbers(part: Any) -> list[Any]:
     """Every number of a result, row by row; of a sparse one every place, unless it is large."""
     if isinstance(part, Sparse):
-        part = [list(row.values()) for row in part.rows] if _is_large(part) else training.as_dense(part)
-    return [number for inner in part for number in _numbers(inner)] if isinstance(part, (list, tuple)) else [part]
-
-
-def _is_large(part: Sparse) -> bool:
-    return len(part.rows) > 100
+        part = [list(row.values()) for row in part.rows] if _is_large(part) else as_dense(part)
+    if not isinstance(part, (list, tuple)):
+        return [part]
+    return [number for inner in part for number in _numbers(inner)]
 
 
 def _frozen(part: Any) -> Any:
-    if isinstance(part, Sparse) and _is_large(part):
-        places = [(i, j, float(x.value)) for i, row in enumerate(part.rows) for j, x in sorted(row.items())]
-        rows, columns, values = zip(*places, strict=True)
-        return sparse.csr_array((values, (rows, columns)), shape=(len(part.rows), part.n_columns))
+    if _is_large(part):
+        rows = enumerate(part.rows)
+        places = [(i, j, float(x.value)) for i, row in rows for j, x in sorted(row.items())]
+        i, j, values = zip(*places, strict=True)
+        return sparse.csr_array((values, (i, j)), shape=(len(part.rows), part.n_columns))
     if isinstance(part, Sparse):
-        part = training.as_dense(part)
-    if isinstance(part, Number):
-        return np.array(float(part.value))
-    if isinstance(part, int):
-        return np.array(part)
-    inner = [_frozen(each) for each in part]
-    return np.array(inner) if inner else np.zeros(0)
+        part = as_dense(part)
+    value = mapped(lambda x: float(x.value) if isinstance(x, Number) else x, part)
+    return np.array(value) if value != [] else np.zeros(0)
 
 
 def _errors(part: Any) -> Any:
-    """Errors as float32, rounded up, half a spacing of the expected value added, which is itself rounded to float64."""
-    numbers = _numbers(part)
-    errors = np.array(
-        [0.0 if _is_exact(number) else number.error + 0.5 * abs(float(number.value)) + UNDERFLOW for number in numbers]
-    )
-    return np.where(errors > 0, np.nextafter(errors.astype(np.float32), np.float32(np.inf)), np.float32(0))
+    """Errors as float32, rounded up; half a spacing more, since the expected value is rounded."""
 
+    def error(x: Number) -> float:
+        is_exact = x.error == 0 and Fraction(float(x.value)) == Fraction(x.value)
+        return 0.0 if is_exact else x.error + 0.5 * abs(float(x.value)) + UNDERFLOW
 
-def _is_exact(number: Number) -> bool:
-    return number.error == 0 and Fraction(float(number.value)) == Fraction(number.value)
+    errors = np.array([error(number) for number in _numbers(part)])
+    above = np.nextafter(errors.astype(np.float32), np.float32(np.inf))
+    return np.where(errors > 0, above, np.float32(0))
 
 
 def _require_exact(part: Any) -> None:
-    for number in _numbers(part):
-        if isinstance(number, Number) and (number.size > 16 or Fraction(number.value) % Fraction(GRAIN)):
-            raise AssertionError(f"{number.value}, made of terms of {number.size}, may round in float32")
+    for x in _numbers(part):
+        if isinstance(x, Number) and (x.size > 16 or Fraction(x.value) % Fraction(GRAIN)):
+            raise AssertionError(f"{x.value}, made of terms of {x.size}, may round in float32")
 
 
-def _frozen_candidates(outcome: Candidates) -> tuple[dict[str, Any], dict[str, Any]]:
-    order = [sorted(range(len(row)), key=lambda j: (-row[j].value, j))[: outcome.k] for row in outcome.values]
-    kept = [[float(x.value) if j in order[i] else 0.0 for j, x in enumerate(row)] for i, row in enumerate(outcome.values)]
-    values = _frozen(outcome.values)
-    allowed = {"candidates": values, "errors": _errors(outcome.values).reshape(values.shape), "k": np.array(outcome.k)}
-    return {"assignment": np.array(kept)}, allowed
+def _frozen_candidates(outcome: Candidates) -> Frozen:
+    values, kept = _frozen(outcome.values), top_columns(outcome.values, outcome.k)
+    assignment = np.zeros(values.shape)
+    np.put_along_axis(assignment, np.array(kept), np.take_along_axis(values, np.array(kept), 1), 1)
+    errors = _errors(outcome.values).reshape(values.shape)
+    allowed = {"candidates": values, "errors": errors, "k": np.array(outcome.k)}
+    return {"assignment": assignment}, allowed
 
 
-def _frozen_ranking(outcome: Ranking, comparator: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    items = best(outcome)
-    scores = [
-        [float(row[item].value) if item >= 0 else -math.inf for item in own] for own, row in zip(items, outcome.scores, strict=True)
-    ]
-    shape = (len(items), outcome.k)
-    expected = {"items": np.array(items, dtype=np.int64).reshape(shape), "scores": np.array(scores).reshape(shape)}
+def _frozen_ranking(outcome: Ranking, comparator: str) -> Frozen:
+    items = np.array(best(outcome), dtype=np.int64).reshape(len(outcome.scores), outcome.k)
+    numbers = [[-math.inf if x is None else float(x.value) for x in row] for row in outcome.scores]
+    candidates = np.array(numbers)
+    found = np.take_along_axis(candidates, np.maximum(items, 0), axis=1)
+    expected = {"items": items, "scores": np.where(items >= 0, found, -math.inf)}
+    listed = flat([x for row in outcome.scores for x in row if x is not None])
     if comparator == "exact":
-        _require_exact([x for row in outcome.scores for x in row if x is not None])
+        _require_exact(listed)
         return expected, {}
-    candidates = np.array([[-math.inf if x is None else float(x.value) for x in row] for row in outcome.scores])
-    errors = [_errors([x for x in row if x is not None]) for row in outcome.scores]
-    placed = np.zeros(candidates.shape, dtype=np.float32)
-    for row, own in enumerate(errors):
-        placed[row, np.isfinite(candidates[row])] = own
-    return expected, {"candidates": candidates, "errors": placed}
+    errors = np.zeros(candidates.shape, dtype=np.float32)
+    errors[np.isfinite(candidates)] = _errors(listed)
+    return expected, {"candidates": candidates, "errors": errors}

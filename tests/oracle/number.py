@@ -1,20 +1,21 @@
-"""Numbers that know how far a computer may be off: 50 digits, a bound on the rounding of any right program, and a derivative.
+"""Numbers that know how far a computer may be off: value, rounding bound and derivative.
 
     value   the exact result, in 50 decimal digits
     size    the same formula with every term made positive, subtractions included
-    error   in units of eps, the spacing of the numbers at 1: any program that evaluates the formula in floating point, in whatever
-            order it sums, ends within eps * error of the value
+    error   in units of eps, the spacing of numbers at 1: any program that evaluates the formula in
+            floating point, in any order of its sums, ends within eps * error of the value
 
-A program may rearrange a linear map as it likes, so `size` grows through it. Where every program has the result in hand, an
-embedding or a score, `settled` starts anew from its magnitude; gradients that arrive there do the same.
+A program may rearrange a linear map, so `size` grows through it. Where every program has the result
+in hand, an embedding or a score, `settled` starts anew from its magnitude; so do the gradients that
+arrive there.
 
-Every operation adds its own rounding to what its operands bring along: eps times `size` for each of the n terms of a sum and
-once for each product, and 4 eps for an elementary function, which is what libraries promise. That a program may round once more
-here and there (a sum in two parts, a product with a reciprocal) is covered by counting eps where rounding costs half of it. Terms
-of second order are counted at the coarsest eps that a case is held to, `eps`.
+Every operation adds its own rounding to the errors of its operands: eps times `size` for each of
+the n terms of a sum and once for each product, and 4 eps for an elementary function, as libraries
+promise. Since eps is counted where rounding costs half of it, a program may round once more here
+and there. Terms of second order are counted at the coarsest eps that a case is held to, `eps`.
 
-A number made of tracked ones remembers them with the local derivatives, so that `gradients` is reverse-mode differentiation of
-the formula itself: no pull-back is written down here.
+A number made of tracked ones remembers them with the local derivatives, so that `gradients` is
+reverse-mode differentiation of the formula itself: no pull-back is written down here.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Context, Decimal, localcontext
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -34,10 +35,11 @@ ELEMENTARY = 4.0
 
 eps = 2.0**-23
 _count = itertools.count()
+Links: TypeAlias = "Sequence[tuple[Number, Number]] | None"
 
 
 class UndecidedError(ArithmeticError):
-    """Rounding decides which way the formula goes, so that there is no answer to freeze: choose other inputs."""
+    """Rounding decides which way the formula goes, so no answer can be frozen: draw others."""
 
 
 class Number:
@@ -45,17 +47,9 @@ class Number:
 
     __slots__ = ("error", "is_settled", "links", "order", "size", "value")
 
-    def __init__(
-        self,
-        value: Decimal,
-        size: float,
-        error: float,
-        links: Sequence[tuple[Number, Number]] | None = None,
-        *,
-        is_settled: bool = False,
-    ) -> None:
+    def __init__(self, value: Decimal, size: float, error: float, links: Links = None) -> None:
         self.value, self.size, self.error, self.links = value, size, error, links
-        self.is_settled, self.order = is_settled, next(_count)
+        self.is_settled, self.order = False, next(_count)
 
     @property
     def is_zero(self) -> bool:
@@ -74,11 +68,14 @@ class Number:
     def __truediv__(self, other: Number) -> Number:
         if self.is_zero:
             return ZERO
-        least = _certain(other)
-        value = self.value / other.value
-        error = (self.error + abs(float(value)) * other.error) / least + ELEMENTARY * abs(float(value))
+        least, value = _certain(other), self.value / other.value
+        error = (self.error + abs(float(value)) * other.error) / least
+        error += ELEMENTARY * abs(float(value))
         size = self.size / abs(float(other.value))
-        return Number(value, size, error, _links([(self, 1), (other, 2)], lambda which: _quotient_slope(self, other, which)))
+        a, b = self.untracked(), other.untracked()
+        slopes = [(self, lambda: ONE / b), (other, lambda: ZERO - a / (b * b))]
+        links = [(x, slope()) for x, slope in slopes if x.links is not None]
+        return Number(value, size, error, links or None)
 
     def untracked(self) -> Number:
         """The same number, of which no derivative is taken."""
@@ -87,12 +84,14 @@ class Number:
 
 def exact(value: Any) -> Number:
     """A given number, without error."""
-    return Number(Decimal(value if isinstance(value, int) else float(value)), abs(float(value)), 0.0)
+    size = abs(float(value))
+    return Number(Decimal(value if isinstance(value, int) else float(value)), size, 0.0)
 
 
 def constant(value: float) -> Number:
-    """A number of the settings: a program may hold it in single precision where its arrays are single."""
-    return Number(Decimal(value), abs(value), 0.0 if float(np.float32(value)) == value else abs(value))
+    """A number of the settings, which a program may hold in single precision."""
+    is_single = float(np.float32(value)) == value
+    return Number(Decimal(value), abs(value), 0.0 if is_single else abs(value))
 
 
 def variable(value: Any) -> Number:
@@ -109,7 +108,9 @@ def without_error(x: Number) -> Number:
 
 def settled(x: Number) -> Number:
     """The same number, which every program has in hand before it goes on."""
-    return Number(x.value, abs(float(x.value)), x.error, _links([(x, ONE)]), is_settled=True)
+    number = Number(x.value, abs(float(x.value)), x.error, _links([(x, ONE)]))
+    number.is_settled = True
+    return number
 
 
 def dot(pairs: Iterable[tuple[Number, Number]]) -> Number:
@@ -133,11 +134,12 @@ def total(terms: Iterable[Number]) -> Number:
         return terms[0] if terms else ZERO
     size = sum(term.size for term in terms)
     error = sum(term.error for term in terms) + len(terms) * size
-    return Number(sum((term.value for term in terms), Decimal(0)), size, error, _links([(term, ONE) for term in terms]))
+    value = sum((term.value for term in terms), Decimal(0))
+    return Number(value, size, error, _links([(term, ONE) for term in terms]))
 
 
 def tanh(x: Number) -> Number:
-    """Hyperbolic tangent; its derivative 1 - tanh^2 is taken with both terms, as programs have it."""
+    """Hyperbolic tangent; its derivative 1 - tanh^2 is taken with both terms, as programs do."""
     if x.is_zero:
         return ZERO
     shrunk = (-2 * abs(x.value)).exp()
@@ -154,11 +156,12 @@ def tanh(x: Number) -> Number:
 def exp(x: Number) -> Number:
     """Exponential."""
     value = x.value.exp()
-    return Number(value, float(value), float(value) * growth(x.error) * x.error + ELEMENTARY * float(value))
+    error = float(value) * growth(x.error) * x.error + ELEMENTARY * float(value)
+    return Number(value, float(value), error)
 
 
 def growth(error: float) -> float:
-    """At least exp(eps * error), how much steeper an exponential can be so far off its argument; the same on every machine."""
+    """At least exp(eps * error), the same on every machine: how much steeper an exponential is."""
     x = eps * error
     return 1 / (1 - x) if x < 0.5 else math.ldexp(1.0, min(math.ceil(1.5 * x), 1000))
 
@@ -166,14 +169,17 @@ def growth(error: float) -> float:
 def root(x: Number) -> Number:
     """Square root of a number that is certainly positive."""
     least, value = _certain(x), x.value.sqrt()
-    return Number(value, float(value), x.error / (math.sqrt(least) + float(value)) + ELEMENTARY * float(value))
+    error = x.error / (math.sqrt(least) + float(value)) + ELEMENTARY * float(value)
+    return Number(value, float(value), error)
 
 
 def softplus(z: Number) -> Number:
     """log(1 + exp(z))."""
     small = (-abs(z.value)).exp()
     # The sum 1 + t would not keep a t beyond the digits there are.
-    value = max(z.value, Decimal(0)) + ((1 + small).ln() if small > Decimal("1e-15") else small - small**2 / 2 + small**3 / 3)
+    series = small - small**2 / 2 + small**3 / 3
+    value = max(z.value, Decimal(0))
+    value += (1 + small).ln() if small > Decimal("1e-15") else series
     steep = min(1.0, float(_sigmoid(z.value)) * growth(z.error))
     error = steep * z.error + ELEMENTARY * float(value)
     return Number(value, float(value), error, [(z, sigmoid(z))] if z.links is not None else None)
@@ -203,8 +209,10 @@ def clip(x: Number, limit: float) -> Number:
     return Number(edge.value.copy_sign(x.value), edge.size, edge.error)
 
 
-def gradients(outputs: Iterable[tuple[Number, Number]], variables: Sequence[Number]) -> list[Number]:
-    """Derivatives of sum weight * output over `outputs`, pairs (output, weight), with respect to every variable."""
+def gradients(
+    outputs: Iterable[tuple[Number, Number]], variables: Sequence[Number]
+) -> list[Number]:
+    """Derivatives of sum weight * output by variables; outputs are pairs (output, weight)."""
     arriving: dict[int, list[tuple[Number, Number]]] = {}
     nodes: dict[int, Number] = {}
     for output, weight in outputs:
@@ -244,14 +252,8 @@ def is_positive(x: Number) -> bool:
     return not x.is_zero and _certain(x) > 0 and x.value > 0
 
 
-def _links(pairs: Sequence[tuple[Number, Any]], slope_of: Any = None) -> list[tuple[Number, Number]] | None:
-    tracked = [(number, slope) for number, slope in pairs if number.links is not None]
-    return [(number, slope_of(slope) if slope_of else slope) for number, slope in tracked] or None
-
-
-def _quotient_slope(a: Number, b: Number, which: int) -> Number:
-    a, b = a.untracked(), b.untracked()
-    return ONE / b if which == 1 else ZERO - a / (b * b)
+def _links(pairs: Sequence[tuple[Number, Number]]) -> list[tuple[Number, Number]] | None:
+    return [(number, slope) for number, slope in pairs if number.links is not None] or None
 
 
 def _sigmoid(z: Decimal) -> Decimal:
@@ -275,3 +277,90 @@ def _compare(value: Decimal, error: float, limit: Number) -> int:
 
 
 ZERO, ONE, MINUS_ONE = exact(0), exact(1), exact(-1)
+
+
+# Moore-Penrose inverse, by one-sided Jacobi rotations
+
+CONVERGED = Decimal("1e-45")
+
+
+def inverse(table: list[list[Number]], rtol: float | None) -> list[list[Number]]:
+    """Pseudo-inverse of an (n, D) table; singular values up to rtol times the largest count as 0.
+
+    Its entries share one error. A computed decomposition is that of a table within max(n, D) eps
+    s_1 of this one, s_1 the largest singular value: hence the default rtol. With s_r the last that
+    is kept and s_(r+1) the first that is not, a change E of the table changes the inverse by up to
+
+        (2 / s_r^2 + 2 / (s_r (s_r - s_(r+1)))) |E|      (Wedin 1973)
+    """
+    n_rows, n_columns = len(table), len(table[0])
+    size = max(n_rows, n_columns)
+    tall = n_rows >= n_columns
+    columns = [[x.value for x in row] for row in (zip(*table, strict=True) if tall else table)]
+    columns, turned = rotated(columns)
+    lengths = [_length(column) for column in columns]
+    largest = max(lengths)
+    noise = size * eps
+    if largest == 0:
+        return [[ZERO] * n_rows for _ in range(n_columns)]
+    cut = noise if rtol is None else rtol
+    kept = []
+    for j, length in enumerate(lengths):
+        share = float(length / largest)
+        # The default cut lies where rounding may put a singular value that is 0.
+        is_near = cut / 3 < share < 4 * cut if rtol is None else abs(share - cut) <= noise
+        if is_near:
+            raise UndecidedError(f"a singular value of {share} is too near the cut of {cut}")
+        if share > cut:
+            kept.append(j)
+    least = min(lengths[j] for j in kept)
+    rest = max((length for j, length in enumerate(lengths) if j not in kept), default=Decimal(0))
+    given = math.sqrt(sum(x.error**2 for row in table for x in row))
+    change = given + size * float(largest)
+    error = change * float(2 / least**2 + 2 / (least * (least - rest)))
+    # With U S V^T = table, columns = (U S)_j if it is tall, else (V S)_j; `turned` has the other.
+    result = []
+    for d in range(n_columns):
+        result.append([])
+        for n in range(n_rows):
+            i, k = (d, n) if tall else (n, d)
+            terms = (turned[j][i] * columns[j][k] / lengths[j] ** 2 for j in kept)
+            value = sum(terms, Decimal(0))
+            result[-1].append(Number(value, abs(float(value)), error))
+    return result
+
+
+def rotated(columns: list[list[Decimal]]) -> tuple[list[list[Decimal]], list[list[Decimal]]]:
+    """list[Decimal]s made orthogonal by rotations, and the columns of all rotations together."""
+    columns = [list(column) for column in columns]
+    turned = [[Decimal(int(i == j)) for i in range(len(columns))] for j in range(len(columns))]
+    is_moving = True
+    while is_moving:
+        is_moving = False
+        # A column that is nothing but the rounding of 50 digits is 0.
+        largest = max(_length(column) for column in columns)
+        is_zero = [_length(column) <= CONVERGED * largest for column in columns]
+        pairs = zip(columns, is_zero, strict=True)
+        columns = [[Decimal(0)] * len(column) if zero else column for column, zero in pairs]
+        for p in range(len(columns)):
+            for q in range(p + 1, len(columns)):
+                a, b = columns[p], columns[q]
+                across, own_a, own_b = _product(a, b), _product(a, a), _product(b, b)
+                if across * across <= CONVERGED**2 * own_a * own_b or across == 0:
+                    continue
+                is_moving = True
+                zeta = (own_b - own_a) / (2 * across)
+                tangent = Decimal(1).copy_sign(zeta) / (abs(zeta) + (1 + zeta * zeta).sqrt())
+                cosine = 1 / (1 + tangent * tangent).sqrt()
+                for one, other in ((columns[p], columns[q]), (turned[p], turned[q])):
+                    for i, (x, y) in enumerate(zip(one, other, strict=True)):
+                        one[i], other[i] = cosine * (x - tangent * y), cosine * (tangent * x + y)
+    return columns, turned
+
+
+def _product(a: list[Decimal], b: list[Decimal]) -> Decimal:
+    return sum((x * y for x, y in zip(a, b, strict=True)), Decimal(0))
+
+
+def _length(column: list[Decimal]) -> Decimal:
+    return _product(column, column).sqrt()

@@ -1,1 +1,1 @@
-"""Helpers of the tests: definitions in scalar loops, strategies, and the checkers of gradients and agreement."""
+"""Helpers of the tests: strategies, a call of each function, checkers of gradients and results."""

@@ -1,4 +1,4 @@
-"""What a process does while it reads files, as Python's audit hook sees it, and the memory it takes."""
+"""What a process does while it reads files, by Python's audit hook, and the memory it takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HARMLESS = {"open", "sys.addaudithook", "object.__getattr__", "object.__setattr_
 READ = """
 import sys
 from importlib import import_module
-from c2f_ref.container import BundleError
+from c2f_ref.store import StoreError
 module, name, *rest, good, bad = sys.argv[1:]
 read, seen = getattr(import_module(module), name), set()
 read(good, *rest)  # what is imported or set up once is so before
@@ -24,7 +24,7 @@ read(good, *rest)
 for path in filter(None, bad.split("\\n")):
     try:
         read(path, *rest)
-    except BundleError:
+    except StoreError:
         continue
     sys.exit(f"{path} was read")
 print(*sorted(seen))
@@ -32,9 +32,10 @@ print(*sorted(seen))
 
 
 def events_of_reading(module: str, name: str, *rest: str, good: Path, bad: list[Path]) -> set[str]:
-    """Events in a fresh process that reads one file, and is refused others, by a function of ours."""
+    """Events in a new process in which a function of ours reads one file and refuses others."""
     command = [sys.executable, "-c", READ, module, name, *rest, str(good), "\n".join(map(str, bad))]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).resolve().parents[2], check=False)
+    project = Path(__file__).resolve().parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=project, check=False)
     assert done.stderr == ""
     return set(done.stdout.split())
 

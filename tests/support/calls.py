@@ -1,129 +1,123 @@
-"""One call of every public function of the specification, on a small model of pairwise different sizes."""
+"""One call of every public function, on a model of pairwise different sizes, and tools for inputs.
+
+Graphs of the propagations have no symmetry. What draws at random gets a generator of its own, so
+that a call can be repeated.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from c2f_ref import spec
-from support.strategies import draw_fine, draw_model, draw_table
+from c2f_ref import method, partition
+from support.strategies import Model, draw_model, draw_table, read_only
 
 Path = tuple[int, ...]
-"""Where an array stands in (nested) arguments: the place in the tuple, then the place in that one."""
+"""Where an array stands in (nested) arguments: the place in the tuple, then the place in that."""
+Call = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
-def calls() -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
-    """Function and arguments by public name. What draws at random gets a generator of its own, so a call can be repeated.
+def calls(model: Model | None = None, seed: int = 7) -> dict[str, Call]:
+    """Function and arguments by public name, of `method` and of `partition`.
 
     `metis_partition` is among them only where its optional package is.
     """
-    rng = np.random.default_rng(7)
-    model = draw_model((5, 7, 4, 3, 6, 8), rng)
-    n_users, n_items, settings, triples = model.n_users, model.n_items, model.settings, model.triples
-    assignments = model.coarse_assignment, model.fine_assignment
-    coarse_plan = spec.prepare_coarse(model.norm_adjacency, model.coarse_assignment, n_users, settings)
-    fine_plan = spec.prepare_fine(model.norm_adjacency, *assignments, n_users, settings)
-    labels = rng.permutation(np.arange(model.n_entities) % settings.n_fine)
-    entities, other = (draw_table((model.n_entities, settings.dim), rng) for _ in range(2))
-    fine, fine_grad = draw_fine((settings.n_fine, settings.dim), settings.threshold, rng), draw_table((3, 6), rng)
-    coarse, coarse_grad, bias = model.coarse, draw_table((4, 6), rng), model.bias
-    positive, negative = draw_table((8,), rng), draw_table((8,), rng)
-    seen = sparse.csr_array((np.ones(model.users.size), (model.users, model.items)), shape=(n_users, n_items))
-    held_out = sparse.csr_array(np.eye(n_users, n_items) + np.eye(n_users, n_items, 1))
-    ranked = np.argsort(rng.random((n_users, n_items)), axis=1)[:, :6]
-    propagate = fine_plan.graph, *assignments, 0.2, 2
+    rng = np.random.default_rng(seed)
+    m = draw_model((5, 7, 4, 3, 6, 8), rng) if model is None else model
+    settings, n_users, n_items, n_all = m.settings, m.n_users, m.n_items, m.n_entities
+    n_coarse, n_fine, dim = settings.n_coarse, settings.n_fine, settings.dim
+    s_c, s_f, tau, weight = m.coarse_assignment, m.fine_assignment, settings.threshold, 0.2
+    plan = method.prepare_coarse(m.norm_adjacency, s_c, n_users, settings)
+    fine_plan = method.prepare_fine(m.norm_adjacency, s_c, s_f, n_users, settings)
+    ego, of_coarse, of_fine = (draw_table((n, dim), rng) for n in (n_all, n_coarse, n_fine))
+    first, second = (draw_table(m.triples.users.shape, rng) for _ in range(2))
+    square, fine_square = (_square(n_all + n, rng) for n in (n_coarse, n_coarse + n_fine))
+    fine_structure = fine_square, s_c, s_f, weight, settings.n_layers
+    labels = read_only(rng.permutation(np.arange(n_all) % n_fine))
+    pairs = np.ones(m.users.size), (m.users, m.items)
+    seen = read_only(sparse.csr_array(pairs, shape=(n_users, n_items)))
+    held_out = read_only(method.keep_top(rng.random((n_users, n_items)), 2))
+    ranked = read_only(np.argsort(rng.random((n_users, n_items)), axis=1))
+    adam = read_only(method.AdamState(of_coarse, of_coarse[::-1] ** 2, 3))
+    some_users = read_only(np.arange(2 * n_users) % n_users)
+    scored = ego, m.bias, 0.5, n_users, m.triples.users, m.triples.positives
+    batch = m.bias, m.triples
     words = np.array([f"item {number}" for number in range(n_items)])
-    adam = spec.AdamState(draw_table((4, 6), rng), draw_table((4, 6), rng) ** 2, 3)
+    positions = np.tile(np.arange(dim)[::-1], (n_coarse, 1))
+    model_arrays = words[:n_users], words, seen, m.bias, m.coarse, s_c, m.fine, s_f
+    arguments: dict[str, tuple[Any, ...]] = {
+        "bipartite": (m.users, m.items, n_users, n_items), "normalise": (square,),
+        "expand_coarse": (m.norm_adjacency, s_c), "expand_fine": (m.norm_adjacency, s_c, s_f),
+        "top_columns": (ego, 2), "keep_top": (ego, 2), "softmax_rows": (ego,),
+        "start_coarse_assignment": (labels % n_coarse, settings), "part_affinity": (labels, n_fine),
+        "start_fine_assignment": (s_c, np.abs(draw_table((n_all, n_fine), rng)), 2),
+        "pseudo_inverse": (of_coarse, None),
+        "refresh_coarse": (ego, of_coarse, settings.coarse_per_entity),
+        "refresh_fine": (ego, of_coarse, of_fine, settings.fine_per_coarse),
+        "compose": (s_c, m.coarse), "compose_vjp": (s_c, ego), "ego_embed": (s_c, m.coarse),
+        "ego_embed_vjp": (s_c, m.coarse, ego), "soft_threshold": (m.fine, tau),
+        "soft_threshold_vjp": (m.fine, tau, of_fine), "fine_embed": (m.fine, tau),
+        "fine_embed_vjp": (m.fine, tau, of_fine), "bridge": (s_f, weight, m.coarse, of_fine),
+        "bridge_vjp": (s_f, weight, of_coarse), "start_coarse": (n_all, settings),
+        "start_fine": (m.coarse, settings), "sparse_pca_scores": (ego, 3, 1.0),
+        "draw_positions": (3, 2, dim), "scatter_scores": (m.coarse, positions, dim + 3),
+        "propagate_coarse": (square, settings.n_layers, ego, of_coarse),
+        "propagate_coarse_vjp": (square, settings.n_layers, ego, of_coarse),
+        "propagate_fine": (*fine_structure, ego, of_coarse, of_fine),
+        "propagate_fine_vjp": (*fine_structure, ego, of_coarse, of_fine), "score_pairs": scored,
+        "score_pairs_vjp": (*scored, first), "bpr_loss": (first, second),
+        "bpr_loss_vjp": (first, second, 1.5), "ego_penalty": (ego, n_users, m.triples, 0.3),
+        "ego_penalty_vjp": (ego, n_users, m.triples, 0.3, 1.5), "start_adam": (m.coarse,),
+        "clip": (of_coarse, 0.5), "adam_step": (m.coarse, 2 * of_coarse, adam, 0.05, settings),
+        "sample_triples": (seen, 20, 3), "rank_scores": (ego, dim + 2),
+        "rank_items": (ego, m.bias, n_users, some_users, seen, min(4, n_items)),
+        "rank_by": (lambda users: users[:, None] + np.arange(float(n_items)), some_users, seen, 2),
+        "recall_at_k": (ranked, held_out, 2), "ndcg_at_k": (ranked, held_out, 2),
+        "mean_metrics": (ranked, held_out, [1, 2]),
+        "prepare_coarse": (m.norm_adjacency, s_c, n_users, settings),
+        "embed_coarse": (plan, m.coarse), "coarse_loss_and_grad": (plan, m.coarse, *batch),
+        "prepare_fine": (m.norm_adjacency, s_c, s_f, n_users, settings),
+        "embed_fine": (fine_plan, m.coarse, m.fine),
+        "fine_loss_and_grad": (fine_plan, m.coarse, m.fine, *batch), "fine_sparsity": (m.fine, tau),
+        "stored_bytes": (settings, *model_arrays),
+        "stored_bytes_bound": (settings, n_users, n_items, 8),
+        "settings_for_budget": (10_000, 30, 40),
+        "total_bytes": ({"coarse": 3, "fine": 5, "bias": 7},), "partition": (m.norm_adjacency, 3),
+        "edge_cut": (m.norm_adjacency, labels),
+    }  # fmt: skip
+    if find_spec("pymetis"):
+        arguments["metis_partition"] = m.norm_adjacency, 3
+    return {name: (_repeatable(name), given) for name, given in arguments.items()}
 
-    def seeded(function: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *arguments: function(*arguments, rng=np.random.default_rng(1))
 
-    metis = {"metis_partition": (seeded(spec.metis_partition), (model.norm_adjacency, 3))} if find_spec("pymetis") else {}
-    return metis | {
-        "adam_step": (spec.adam_step, (coarse, coarse_grad, adam, 0.01, settings)),
-        "bipartite": (spec.bipartite, (model.users, model.items, n_users, n_items)),
-        "bpr_loss": (spec.bpr_loss, (positive, negative)),
-        "bpr_loss_vjp": (spec.bpr_loss_vjp, (positive, negative, 2.0)),
-        "bridge": (spec.bridge, (model.fine_assignment, 0.2, coarse, fine)),
-        "bridge_vjp": (spec.bridge_vjp, (model.fine_assignment, 0.2, coarse_grad)),
-        "clip": (spec.clip, (coarse, 0.5)),
-        "coarse_loss_and_grad": (spec.coarse_loss_and_grad, (coarse_plan, coarse, bias, triples)),
-        "compose": (spec.compose, (model.coarse_assignment, coarse)),
-        "compose_vjp": (spec.compose_vjp, (model.coarse_assignment, entities)),
-        "draw_positions": (seeded(spec.draw_positions), (3, 4, 6)),
-        "edge_cut": (spec.edge_cut, (model.norm_adjacency, labels)),
-        "ego_embed": (spec.ego_embed, (model.coarse_assignment, coarse)),
-        "ego_embed_vjp": (spec.ego_embed_vjp, (model.coarse_assignment, coarse, entities)),
-        "ego_penalty": (spec.ego_penalty, (entities, n_users, triples, 0.3)),
-        "ego_penalty_vjp": (spec.ego_penalty_vjp, (entities, n_users, triples, 0.3, 1.0)),
-        "embed_coarse": (spec.embed_coarse, (coarse_plan, coarse)),
-        "embed_fine": (spec.embed_fine, (fine_plan, coarse, fine)),
-        "expand_coarse": (spec.expand_coarse, (model.norm_adjacency, model.coarse_assignment)),
-        "expand_fine": (spec.expand_fine, (model.norm_adjacency, *assignments)),
-        "fine_embed": (spec.fine_embed, (fine, settings.threshold)),
-        "fine_embed_vjp": (spec.fine_embed_vjp, (fine, settings.threshold, fine_grad)),
-        "fine_loss_and_grad": (spec.fine_loss_and_grad, (fine_plan, coarse, fine, bias, triples)),
-        "keep_top": (spec.keep_top, (entities, 4)),
-        "mean_metrics": (spec.mean_metrics, (ranked, held_out, [2, 5])),
-        "ndcg_at_k": (spec.ndcg_at_k, (ranked, held_out, 5)),
-        "normalise": (spec.normalise, (model.norm_adjacency,)),
-        "part_affinity": (spec.part_affinity, (labels, 3)),
-        "partition": (seeded(spec.partition), (model.norm_adjacency, 3)),
-        "prepare_coarse": (spec.prepare_coarse, (model.norm_adjacency, model.coarse_assignment, n_users, settings)),
-        "prepare_fine": (spec.prepare_fine, (model.norm_adjacency, *assignments, n_users, settings)),
-        "propagate_coarse": (spec.propagate_coarse, (coarse_plan.graph, 2, entities, coarse)),
-        "propagate_coarse_vjp": (spec.propagate_coarse_vjp, (coarse_plan.graph, 2, entities, coarse)),
-        "propagate_fine": (spec.propagate_fine, (*propagate, entities, coarse, fine)),
-        "propagate_fine_vjp": (spec.propagate_fine_vjp, (*propagate, entities, coarse, fine)),
-        "pseudo_inverse": (spec.pseudo_inverse, (coarse, None)),
-        "rank_by": (
-            lambda users, seen: spec.rank_by(lambda u: u[:, None] + np.arange(7.0), users, seen, 3),
-            (np.arange(5), seen),
-        ),
-        "rank_items": (spec.rank_items, (entities, bias, n_users, np.array([3, 0, 3]), seen, 4)),
-        "rank_scores": (spec.rank_scores, (entities, 8)),
-        "recall_at_k": (spec.recall_at_k, (ranked, held_out, 5)),
-        "refresh_coarse": (spec.refresh_coarse, (entities, coarse, 2)),
-        "refresh_fine": (spec.refresh_fine, (entities, coarse, fine, 2)),
-        "sample_triples": (seeded(spec.sample_triples), (seen, 20, 3)),
-        "scatter_scores": (spec.scatter_scores, (coarse, np.tile(np.arange(6)[::-1], (4, 1)), 9)),
-        "score_pairs": (spec.score_pairs, (entities, bias, 0.5, n_users, triples.users, triples.positives)),
-        "score_pairs_vjp": (
-            spec.score_pairs_vjp,
-            (entities, bias, 0.5, n_users, triples.users, triples.positives, positive),
-        ),
-        "soft_threshold": (spec.soft_threshold, (fine, settings.threshold)),
-        "soft_threshold_vjp": (spec.soft_threshold_vjp, (fine, settings.threshold, fine_grad)),
-        "softmax_rows": (spec.softmax_rows, (other,)),
-        "sparse_pca_scores": (lambda rows: spec.sparse_pca_scores(rows, 3, 1.0, random_state=0), (other,)),
-        "fine_sparsity": (spec.fine_sparsity, (fine, settings.threshold)),
-        "stored_bytes": (
-            spec.stored_bytes,
-            (settings, words[:5], words, seen, bias, coarse, model.coarse_assignment, fine, model.fine_assignment),
-        ),
-        "stored_bytes_bound": (spec.stored_bytes_bound, (settings, 5, 7, 8)),
-        "total_bytes": (spec.total_bytes, ({"coarse": 3, "fine": 5, "bias": 7},)),
-        "start_adam": (spec.start_adam, (coarse,)),
-        "start_coarse": (seeded(spec.start_coarse), (12, settings)),
-        "start_coarse_assignment": (seeded(spec.start_coarse_assignment), (labels, settings)),
-        "start_fine": (seeded(spec.start_fine), (coarse, settings)),
-        "start_fine_assignment": (spec.start_fine_assignment, (model.coarse_assignment, np.abs(entities), 2)),
-        "top_columns": (spec.top_columns, (entities, 3)),
-    }
+def _square(n: int, rng: np.random.Generator) -> Any:
+    """A graph whose two directions differ, so that G and G^T cannot be mistaken for each other."""
+    values = np.where(rng.random((n, n)) < 0.5, rng.uniform(-0.5, 0.5, (n, n)), 0.0)
+    return read_only(sparse.csr_array(values))
+
+
+def _repeatable(name: str) -> Callable[..., Any]:
+    function = getattr(method, name, None) or getattr(partition, name)
+    if name == "sparse_pca_scores":
+        return partial(function, random_state=0)
+    drawing = "start_coarse", "start_fine", "start_coarse_assignment", "draw_positions"
+    if name not in (*drawing, "sample_triples", "partition", "metis_partition"):
+        return function
+    return lambda *given: function(*given, rng=np.random.default_rng(1))
 
 
 def arrays_of(value: Any) -> list[np.ndarray[Any, Any]]:
-    """Every array within a value: of sparse arrays all three, of tuples, lists and dicts those of their parts."""
+    """Every array within a value: of sparse arrays all three, of tuples and dicts all parts."""
     if sparse.issparse(value):
         return [value.data, value.indices, value.indptr]
-    if isinstance(value, dict):
-        value = tuple(value.values())
-    if isinstance(value, (tuple, list)):
-        return [array for part in value for array in arrays_of(part)]
+    if isinstance(value, (tuple, list, dict)):
+        parts = value.values() if isinstance(value, dict) else value
+        return [array for part in parts for array in arrays_of(part)]
     return [value] if isinstance(value, np.ndarray) else []
 
 
@@ -136,15 +130,15 @@ def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def array_paths(arguments: tuple[Any, ...], start: Path = ()) -> Iterator[Path]:
-    """Where the dense and sparse arrays stand; a plan is the implementation's own and is not looked into."""
+    """Where the dense and sparse arrays stand; plans are opaque."""
     for place, value in enumerate(arguments):
         if isinstance(value, np.ndarray) or sparse.issparse(value):
             yield (*start, place)
-        elif isinstance(value, tuple) and not isinstance(value, (spec.CoarsePlan, spec.FinePlan)):
+        elif isinstance(value, tuple) and not hasattr(value, "settings"):
             yield from array_paths(value, (*start, place))
 
 
-def replaced(arguments: tuple[Any, ...], path: Path, change: Callable[[Any], Any]) -> tuple[Any, ...]:
+def replaced(arguments: tuple[Any, ...], path: Path, change: Callable[[Any], Any]) -> Any:
     """The same arguments with the array at `path` changed."""
     place, *rest = path
     part = replaced(arguments[place], tuple(rest), change) if rest else change(arguments[place])

@@ -11,7 +11,7 @@ import pytest
 
 
 class FaultyFile:
-    """An open file that tells of every read and write before it is made; a failing write has written half of its bytes."""
+    """An open file that reports every read and write first; a failing write writes half."""
 
     def __init__(self, file: Any, call: Callable[[str], None]) -> None:
         self._file, self._call = file, call
@@ -42,19 +42,22 @@ class FaultyFile:
 
 
 def failing_at(patched: pytest.MonkeyPatch, place: int, error: BaseException) -> list[str]:
-    """Let call number `place`, from 0, to the file system fail while a file is saved; all calls are put into the list."""
+    """Let call number `place`, from 0, to the file system fail; all calls are put into the list."""
     calls: list[str] = []
-    opened, open_folder, fsync, replace = Path.open, os.open, os.fsync, os.replace
+    opened, functions = (
+        Path.open,
+        {name: getattr(os, name) for name in ("open", "fsync", "replace")},
+    )
 
     def call(name: str) -> None:
         calls.append(name)
         if len(calls) == place + 1:
             raise error
 
-    def told(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def reporting(name: str) -> Callable[..., Any]:
         def calling(*given: Any, **options: Any) -> Any:
             call(name)
-            return function(*given, **options)
+            return functions[name](*given, **options)
 
         return calling
 
@@ -65,6 +68,6 @@ def failing_at(patched: pytest.MonkeyPatch, place: int, error: BaseException) ->
         return FaultyFile(opened(path, mode, *rest), call)
 
     patched.setattr(Path, "open", open_file)
-    for name, function in {"open": open_folder, "fsync": fsync, "replace": replace}.items():
-        patched.setattr(os, name, told(name, function))
+    for name in functions:
+        patched.setattr(os, name, reporting(name))
     return calls

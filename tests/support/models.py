@@ -7,41 +7,32 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from c2f_ref.bundle import Model
+from c2f_ref.model import Model
 
 RAW_IDS = {
     "int": lambda n: np.arange(n) * 7 - 3,
     "unsigned": lambda n: np.arange(n, dtype=np.uint16)[::-1] * 5,
     "text": lambda n: np.array([f"Zoë {number}" for number in range(n)]),
 }
-DENSE = ("user_ids", "item_ids", "bias", "coarse", "fine")
-SPARSE = ("seen", "coarse_assignment", "fine_assignment")
 
 
-def model_of(drawn: Any, ids: str = "text", *, has_fine: bool = True, dtype: Any = np.float64, table_dtype: Any = None) -> Model:
+def model_of(
+    m: Any, ids: str = "text", *, has_fine: bool = True, dtype: Any = np.float64,
+    table_dtype: Any = None,
+) -> Model:  # fmt: skip
     """A model of these parts; values in `dtype`, tables in `table_dtype`, if another."""
-    shape = (drawn.n_users, drawn.n_items)
-    model = Model(
-        settings=drawn.settings,
-        user_ids=RAW_IDS[ids](drawn.n_users),
-        item_ids=np.array([f"i{item}" for item in range(drawn.n_items)]),
-        seen=sparse.csr_array((np.ones(drawn.users.size), (drawn.users, drawn.items)), shape=shape),
-        bias=drawn.bias,
-        coarse=drawn.coarse,
-        coarse_assignment=drawn.coarse_assignment,
-        fine=drawn.fine if has_fine else None,
-        fine_assignment=drawn.fine_assignment if has_fine else None,
-        provenance={"split": "ratio", "seed": "3"},
-    )
+    pairs = np.ones(m.users.size), (m.users, m.items)
+    fine = {"fine": m.fine, "fine_assignment": m.fine_assignment} if has_fine else {}
+    model = Model.of(
+        settings=m.settings, user_ids=RAW_IDS[ids](m.n_users),
+        item_ids=np.array([f"i{item}" for item in range(m.n_items)]),
+        seen=sparse.csr_array(pairs, shape=(m.n_users, m.n_items)), bias=m.bias, coarse=m.coarse,
+        coarse_assignment=m.coarse_assignment, **fine, provenance={"split": "ratio", "seed": "3"},
+    )  # fmt: skip
     return model.with_tables(table_dtype or dtype, dtype)
 
 
 def parts_of(model: Model) -> dict[str, Any]:
     """All that a model holds, as types, shapes and bytes."""
-    arrays = {name: getattr(model, name) for name in DENSE}
-    for name in SPARSE:
-        matrix = getattr(model, name)
-        arrays |= {f"{name}.{part}": matrix if matrix is None else getattr(matrix, part) for part in ("data", "indices", "indptr")}
-        arrays[f"{name}.shape"] = None if matrix is None else np.array(matrix.shape)
-    described = {name: a if a is None else (a.dtype.str, a.shape, a.tobytes()) for name, a in arrays.items()}
-    return {"settings": model.settings, "provenance": dict(model.provenance), **described}
+    arrays = {name: (a.dtype.str, a.shape, a.tobytes()) for name, a in model.arrays.items()}
+    return {"settings": model.settings, "provenance": dict(model.provenance), **arrays}

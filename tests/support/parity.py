@@ -1,4 +1,6 @@
-"""What holds one implementation against another: inputs on which nothing rounds, and a bound on what rounding can do."""
+"""What holds one implementation against another: inputs on which nothing rounds, and a bound on
+what rounding can do.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,13 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from c2f_ref.threads import at_most
+from c2f_ref.runtime import at_most
 
 FLOATS = (np.float32, np.float64)
 
 
 def gamma(n_roundings: Any, dtype: Any) -> Any:
-    """Higham's bound on the relative error of a sum of products along a path of so many roundings."""
+    """Higham's bound on the relative error of a sum of products after `n_roundings` roundings."""
     unit = np.finfo(dtype).eps / 2
     return n_roundings * unit / (1 - n_roundings * unit)
 
@@ -32,11 +34,11 @@ def small_eighths(rng: np.random.Generator, *shape: int) -> Any:
 
 
 def singles(rng: np.random.Generator, *shape: int) -> Any:
-    """Normal numbers that float32 holds: given to an implementation in either type they are the same numbers."""
+    """Normal numbers that float32 holds: the same numbers for an implementation in either type."""
     return rng.standard_normal(shape).astype(np.float32).astype(np.float64)
 
 
-def drawn_matrix(rng: np.random.Generator, n_rows: int, n_columns: int, values: Any) -> sparse.csr_array:
+def drawn_matrix(rng: np.random.Generator, n_rows: int, n_columns: int, values: Any) -> Any:
     """Rows of every length from none to all, so that each remainder of four entries occurs."""
     pattern = rng.random((n_rows, n_columns)) < rng.random((n_rows, 1))
     return sparse.csr_array(np.where(pattern, values(rng, n_rows, n_columns), 0.0))
@@ -48,22 +50,24 @@ def longest_row(matrix: sparse.sparray) -> int:
 
 
 def assert_within(actual: Any, expected: Any, n_roundings: int, terms: Any) -> None:
-    """|actual - expected| <= (gamma(k) in the type of `actual` + gamma(k) in float64) terms: both sides round.
+    """|actual - expected| <= (gamma(k) in the type of `actual` + gamma(k) in float64) terms: both
+    sides round.
 
-    `terms` is the formula with every term made positive. Where that is 0, only what is expected will do.
+    `terms` is the formula with every term made positive. Where it is 0, only `expected` will do.
     """
     bound = (gamma(n_roundings, np.asarray(actual).dtype) + gamma(n_roundings, np.float64)) * terms
     assert np.shape(actual) == np.shape(expected) == np.shape(bound)
     errors = np.abs(np.asarray(actual, dtype=np.float64) - expected)
-    assert (errors <= bound).all(), f"off by {errors.max()!r}, allowed there {np.ravel(bound)[errors.argmax()]!r}"
+    allowed = np.ravel(bound)[errors.argmax()] if errors.size else 0.0
+    assert (errors <= bound).all(), f"off by {errors.max()!r}, allowed there {allowed!r}"
 
 
 @contextmanager
 def threads(n_threads: int) -> Iterator[None]:
-    """So many threads for compiled loops; a machine that has not as many skips the test."""
+    """Compiled loops on `n_threads` threads; a machine that has fewer skips the test."""
     import numba  # the rest of this page is for tests without it too
 
     if n_threads > numba.config.NUMBA_NUM_THREADS:
-        pytest.skip(f"compiled loops have {numba.config.NUMBA_NUM_THREADS} threads here, {n_threads} are needed")
+        pytest.skip(f"needs {n_threads} threads of {numba.config.NUMBA_NUM_THREADS} here")
     with at_most(n_threads):
         yield

@@ -1,10 +1,13 @@
-"""Both stages as a whole: against straight-line code, from one seed, and on someone else's implementation."""
+"""Both stages as a whole: against straight-line code, from one seed, on someone else's code."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -12,244 +15,214 @@ import numpy as np
 import pytest
 from scipy import sparse
 from support.implementations import FAST, fast
-from training.tiny import RECIPE, SETTINGS, assert_both_phases, content_of, content_of_run, tiny_split, with_schedules
+from training.tiny import RECIPE, SETTINGS, content_of, implementation, tiny_split, with_schedules
 
-from c2f_ref import spec
-from c2f_ref.interactions import Split
-from c2f_ref.threads import one_blas_thread
-from c2f_ref.training import (
-    Schedule,
-    Snapshot,
-    StageResult,
-    Tables,
-    embed_model,
-    evaluate_embeddings,
-    hardest_negatives,
-    to_model,
-    train,
-    train_coarse,
-    train_fine,
-)
+from c2f_ref import method
+from c2f_ref.evaluation import embed_model, evaluate_embeddings
+from c2f_ref.interactions import Interactions, Split, split_given
+from c2f_ref.method import MethodError, Settings, SettingsError, Snapshot, State
+from c2f_ref.model import load_model, save_model
+from c2f_ref.partition import partition
+from c2f_ref.runtime import load_implementation, one_blas_thread
+from c2f_ref.training import Recipe, Trainer, hardest_negatives, to_model, train
+from c2f_ref.training.additions import graph_of
 
-SEED = 3
+SEED, SPLIT, STAGES = 3, tiny_split(), ("coarse", "fine")
+N_USERS = SPLIT.train.n_users
+SHORT = with_schedules(RECIPE, patience=1)
+ONCE = with_schedules(RECIPE, max_epochs=1)
+IMPLEMENTATIONS = pytest.mark.parametrize("ops", [pytest.param(method, id="method"), FAST])
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Straight-line code must round as training does, whatever the number of threads."""
+    """Straight-line code must round as training does, for any number of threads."""
     with one_blas_thread():
         yield
 
 
-@pytest.fixture(scope="module")
-def split() -> Split:
-    return tiny_split()
-
-
-@pytest.fixture(scope="module")
-def trained(split: Split) -> tuple[StageResult, StageResult]:
-    """Both stages, computed by the specification."""
-    coarse, fine = train(split, SETTINGS, RECIPE, seed=SEED, ops=spec)
+def both(
+    split: Split = SPLIT, settings: Settings = SETTINGS, **options: Any
+) -> tuple[State, State]:
+    """Both stages, by the method unless told otherwise."""
+    given = {"recipe": RECIPE, "seed": SEED, "ops": method} | options
+    coarse, fine = train(split, settings, **given)
     assert fine is not None
     return coarse, fine
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[State, State]:
+    return both()
+
+
+@cache
+def short_run(ops: ModuleType, dtype: Any = np.float64) -> tuple[State, State]:
+    """Tests share it: nothing writes to a state."""
+    return both(recipe=SHORT, ops=ops, dtype=dtype)
 
 
 # By definition
 
 
 def by_hand(
-    split: Split,
-    schedule: Schedule,
-    rng: np.random.Generator,
-    tables: Tables,
-    assignment: sparse.csr_array,
-    embed: Callable[..., Any],
-    gradients: Callable[..., Tables],
-    refresh: Callable[..., sparse.csr_array],
+    name: str, recipe: Recipe, tables: Any, assignment: Any, frozen: Any = ()
 ) -> list[list[Snapshot]]:
-    """Every evaluated model of phase one and of phase two; the chosen one is the first with the highest figure.
+    """Every evaluated model of phase one and of phase two; nothing is kept between batches.
 
-    One loop for each phase, nothing prepared or kept from one batch to the next.
+    `frozen` has (S_c, E_c) in the fine stage.
     """
-    seen, held_out = split.train.matrix(), split.valid.matrix()
-    users = np.flatnonzero(np.diff(held_out.indptr))
-    states = [spec.start_adam(table) for table in tables]
+    seen, held_out, schedule = SPLIT.train.matrix(), SPLIT.valid.matrix(), getattr(recipe, name)
+    adjacency = method.normalise(graph_of(SPLIT.train))
+    rng = streams(name)[1]
+    prepare, embed_by, grad_by, refresh_by = (
+        getattr(method, each.format(name))
+        for each in ("prepare_{}", "embed_{}", "{}_loss_and_grad", "refresh_{}")
+    )
+    per_row = SETTINGS.fine_per_coarse if frozen else SETTINGS.coarse_per_entity
+
+    def plan() -> Any:
+        return prepare(adjacency, *frozen[:1], assignment, N_USERS, SETTINGS)
+
+    def embed() -> Any:
+        return embed_by(plan(), *frozen[1:], tables[0])
+
+    users, k = np.flatnonzero(np.diff(held_out.indptr)), schedule.selection_k
+    states = [method.start_adam(table) for table in tables]
     epoch, n_steps = 0, 0
     phases: list[list[Snapshot]] = [[], []]
     for phase in phases:
         while True:
-            if epoch % schedule.evaluate_every == 0 and epoch not in {model.epoch for model in phases[0]}:
-                entities = embed(assignment, tables)[0]
-                ranked, _ = spec.rank_items(entities, tables[-1], split.train.n_users, users, seen, schedule.selection_k)
-                ndcg = float(np.mean(spec.ndcg_at_k(ranked, held_out[users], schedule.selection_k)))
+            if epoch % schedule.evaluate_every == 0 and epoch not in {m.epoch for m in phases[0]}:
+                ranked, _ = method.rank_items(embed()[0], tables[-1], N_USERS, users, seen, k)
+                ndcg = float(np.mean(method.ndcg_at_k(ranked, held_out[users], k)))
                 phase.append(Snapshot(tables, assignment, ndcg, epoch, n_steps))
                 figures = [model.ndcg for model in phase]
                 if len(figures) - 1 - figures.index(max(figures)) == schedule.patience:
                     break
-            users_, positives, negatives = spec.sample_triples(seen, split.train.n_pairs, schedule.n_negatives, rng=rng)
-            for start in range(0, len(users_), schedule.batch):
-                triples = spec.Triples(*(part[start : start + schedule.batch] for part in (users_, positives, negatives)))
+            drawn = method.sample_triples(seen, seen.nnz, schedule.n_negatives, rng=rng)
+            for start in range(0, len(drawn.users), schedule.batch):
+                triples = method.Triples(*(p[start : start + schedule.batch] for p in drawn))
                 if phase is phases[1]:
                     if start % (10 * schedule.batch) == 0:
-                        entities_before = embed(assignment, tables)[0]
-                    triples = hardest_negatives(triples, entities_before, tables[-1], seen, schedule.n_candidates)
-                grads = gradients(assignment, tables, triples)
+                        before = embed()[0]
+                    hard = before, tables[-1], seen, schedule.n_candidates
+                    triples = hardest_negatives(triples, *hard)
+                grads = grad_by(plan(), *frozen[1:], *tables, triples)[-2:]
                 if phase is phases[1] and start == 0:
-                    assignment = refresh(*embed(assignment, tables))
-                stepped = [
-                    spec.adam_step(table, grad, state, schedule.lr, SETTINGS)
-                    for table, grad, state in zip(tables, grads, states, strict=True)
-                ]
-                tables, states = tuple(table for table, _ in stepped), [state for _, state in stepped]
+                    assignment = refresh_by(*embed(), per_row)
+                each = zip(tables, grads, states, strict=True)
+                steps = [method.adam_step(*one, schedule.lr, SETTINGS) for one in each]
+                tables, states = tuple(table for table, _ in steps), [state for _, state in steps]
                 n_steps += 1
             epoch += 1
     return phases
 
 
-def best_of(phase: list[Snapshot]) -> Snapshot:
-    return max(phase, key=lambda model: model.ndcg)  # the first of the highest
-
-
-def assert_same_run(result: StageResult, phases: list[list[Snapshot]]) -> None:
-    assert_both_phases(result)
-    assert result.best_fixed is not None
-    assert [(e.phase, e.epoch, e.n_steps, e.ndcg) for e in result.evaluations] == [
-        (number, model.epoch, model.n_steps, model.ndcg) for number, phase in enumerate(phases, 1) for model in phase
+def assert_same_run(state: State, phases: list[list[Snapshot]]) -> None:
+    assert [e.phase for e in state.evaluations[:: len(state.evaluations) - 1]] == [1, 2]
+    assert state.epoch < RECIPE.coarse.max_epochs - 1  # patience ended it
+    assert [(e.phase, e.epoch, e.n_steps, e.ndcg) for e in state.evaluations] == [
+        (number, model.epoch, model.n_steps, model.ndcg)
+        for number, phase in enumerate(phases, 1)
+        for model in phase
     ]
-    assert content_of(result.best_fixed) == content_of(best_of(phases[0]))
-    assert content_of(result.best) == content_of(best_of(phases[1]))
-    assert result.n_steps == phases[1][-1].n_steps
+    fixed, best = (max(phase, key=lambda model: model.ndcg) for phase in phases)  # first highest
+    assert content_of((state.best_fixed, state.best)) == content_of((fixed, best))
+    assert state.n_steps == phases[1][-1].n_steps
+    # The comparison would say little about a stage that stands still.
+    assert best.epoch > fixed.epoch > 0
+    assert (best.assignment != fixed.assignment).nnz
+    for now, before in zip(best.tables, fixed.tables, strict=True):
+        assert not np.array_equal(now, before)
+
+
+def streams(stage: str) -> tuple[np.random.Generator, np.random.Generator]:
+    """Those of the start and of the triples of a stage, whatever the other ones have drawn."""
+    start, sample = np.random.default_rng(SEED).spawn(2)[STAGES.index(stage)].spawn(2)
+    return start, sample
 
 
 @pytest.mark.parametrize("n_candidates", [1, 3])
 def test_the_coarse_stage_is_its_straight_line_code_bit_for_bit(
-    split: Split, trained: tuple[StageResult, StageResult], n_candidates: int
+    trained: Any, n_candidates: int
 ) -> None:
-    result, recipe = trained[0], with_schedules(RECIPE, n_candidates=n_candidates)
+    """Negatives are chosen by embeddings of every tenth step, of 12 in an epoch."""
+    state, recipe = trained[0], RECIPE
     if n_candidates > 1:
-        result = train_coarse(split, SETTINGS, recipe, rng=np.random.default_rng(SEED).spawn(2)[0], ops=spec)
-        assert content_of(result.best_fixed) == content_of(trained[0].best_fixed)
-        assert content_of(result.best) != content_of(trained[0].best)
-    start_rng, sample_rng = np.random.default_rng(SEED).spawn(2)[0].spawn(2)
-    n_users = split.train.n_users
-    graph = spec.bipartite(split.train.users, split.train.items, n_users, split.train.n_items)
-    adjacency = spec.normalise(graph)
-    labels = spec.partition(graph, SETTINGS.n_coarse, rng=start_rng)
-    assignment = spec.start_coarse_assignment(labels, SETTINGS, rng=start_rng)
-    tables = spec.start_coarse(split.train.n_entities, SETTINGS, rng=start_rng)
-
-    def plan(assignment: sparse.csr_array) -> Any:
-        return spec.prepare_coarse(adjacency, assignment, n_users, SETTINGS)
-
-    phases = by_hand(
-        split,
-        recipe.coarse,
-        sample_rng,
-        tables,
-        assignment,
-        embed=lambda assignment, tables: spec.embed_coarse(plan(assignment), tables[0]),
-        gradients=lambda assignment, tables, triples: spec.coarse_loss_and_grad(plan(assignment), *tables, triples)[1:],
-        refresh=lambda entities, coarse: spec.refresh_coarse(entities, coarse, SETTINGS.coarse_per_entity),
-    )
-    assert_same_run(result, phases)
+        recipe = with_schedules(RECIPE, n_candidates=n_candidates, batch=64)
+        options: Any = {"split": SPLIT, "settings": SETTINGS, "recipe": recipe, "ops": method}
+        state = Trainer(seed=SEED, **options).coarse()
+    rng, _ = streams("coarse")
+    labels = partition(graph_of(SPLIT.train), SETTINGS.n_coarse, rng=rng)
+    assignment = method.start_coarse_assignment(labels, SETTINGS, rng=rng)
+    tables = method.start_coarse(SPLIT.train.n_entities, SETTINGS, rng=rng)
+    assert_same_run(state, by_hand("coarse", recipe, tables, assignment))
 
 
-def test_the_fine_stage_is_its_straight_line_code_bit_for_bit(split: Split, trained: tuple[StageResult, StageResult]) -> None:
-    start_rng, sample_rng = np.random.default_rng(SEED).spawn(2)[1].spawn(2)
-    n_users = split.train.n_users
-    (coarse_table, bias), coarse_assignment = trained[0].best.tables, trained[0].best.assignment
-    graph = spec.bipartite(split.train.users, split.train.items, n_users, split.train.n_items)
-    adjacency = spec.normalise(graph)
-    labels = spec.partition(graph, SETTINGS.n_fine, rng=start_rng)
-    affinity = spec.part_affinity(labels, SETTINGS.n_fine)
-    assignment = spec.start_fine_assignment(coarse_assignment, affinity, SETTINGS.fine_per_coarse)
-    fine_table = spec.start_fine(coarse_table, SETTINGS, rng=start_rng)
-
-    def plan(assignment: sparse.csr_array) -> Any:
-        return spec.prepare_fine(adjacency, coarse_assignment, assignment, n_users, SETTINGS)
-
-    phases = by_hand(
-        split,
-        RECIPE.fine,
-        sample_rng,
-        (fine_table, bias),
-        assignment,
-        embed=lambda assignment, tables: spec.embed_fine(plan(assignment), coarse_table, tables[0]),
-        gradients=lambda assignment, tables, triples: spec.fine_loss_and_grad(plan(assignment), coarse_table, *tables, triples)[2:],
-        refresh=lambda entities, coarse, fine: spec.refresh_fine(entities, coarse, fine, SETTINGS.fine_per_coarse),
-    )
-    assert_same_run(trained[1], phases)
-
-
-def test_refreshes_change_the_assignments_and_training_changes_the_tables(trained: tuple[StageResult, StageResult]) -> None:
-    """The straight-line comparison would say little about stages that stand still."""
-    for result in trained:
-        assert result.best_fixed is not None
-        assert (result.best.assignment != result.best_fixed.assignment).nnz
-        assert all(not np.array_equal(*pair) for pair in zip(result.best.tables, result.best_fixed.tables, strict=True))
-
-
-@pytest.mark.numba
-def test_the_fine_stage_leaves_the_coarse_model_as_it_was(split: Split, trained: tuple[StageResult, StageResult]) -> None:
-    coarse, _ = trained
-    before = content_of(coarse.best)
-    for ops in (spec, fast):
-        train_fine(split, coarse.best, SETTINGS, with_schedules(RECIPE, max_epochs=3), rng=np.random.default_rng(0), ops=ops)
-        assert content_of(coarse.best) == before
+def test_the_fine_stage_is_its_straight_line_code_bit_for_bit(trained: Any) -> None:
+    (table, bias), s_c = trained[0].chosen.tables, trained[0].chosen.assignment
+    rng, _ = streams("fine")
+    labels = partition(graph_of(SPLIT.train), SETTINGS.n_fine, rng=rng)
+    affinity = method.part_affinity(labels, SETTINGS.n_fine)
+    assignment = method.start_fine_assignment(s_c, affinity, SETTINGS.fine_per_coarse)
+    tables = method.start_fine(table, SETTINGS, rng=rng), bias
+    assert_same_run(trained[1], by_hand("fine", RECIPE, tables, assignment, (s_c, table)))
 
 
 # Seeds
 
 
-@pytest.mark.parametrize("ops", [spec, FAST])
-def test_one_seed_gives_one_result_and_another_seed_another(split: Split, ops: ModuleType) -> None:
-    first, again, other = (train(split, SETTINGS, RECIPE, seed=seed, ops=ops) for seed in (SEED, SEED, SEED + 1))
-    assert content_of_run(first) == content_of_run(again)
-    for one, two in zip(first, other, strict=True):
-        assert one is not None
-        assert two is not None
-        assert content_of(one.best) != content_of(two.best)
-
-
-def test_the_stages_draw_from_streams_of_their_own(split: Split, trained: tuple[StageResult, StageResult]) -> None:
-    """However long the coarse stage runs, the fine stage gets the same numbers; and no fine stage changes the coarse one."""
-    coarse, fine = trained
-    alone = train_fine(split, coarse.best, SETTINGS, RECIPE, rng=np.random.default_rng(SEED).spawn(2)[1], ops=spec)
-    assert content_of(alone.best) == content_of(fine.best)
-    without, nothing = train(split, replace(SETTINGS, n_fine=0), RECIPE, seed=SEED, ops=spec)
+def test_without_fine_rows_the_coarse_stage_is_the_same_and_alone() -> None:
+    without, nothing = train(SPLIT, replace(SETTINGS, n_fine=0), SHORT, seed=SEED, ops=method)
     assert nothing is None
-    assert content_of(without.best) == content_of(coarse.best)
+    assert content_of(without) == content_of(short_run(method)[0])
 
 
-def test_a_partitioner_that_draws_more_does_not_change_the_triples(split: Split) -> None:
-    """Labels, start tables and triples: the triples have a stream of their own."""
-
-    def draws_of(n_spare: int) -> tuple[list[Any], StageResult]:
-        def partition(graph: Any, n_parts: int, *, rng: np.random.Generator) -> Any:
-            rng.random(n_spare)
-            return np.arange(graph.shape[0]) % n_parts
-
-        drawn = []
-        ops = ModuleType("recording")
-        vars(ops).update({name: getattr(spec, name) for name in spec.CONTRACT})
-        ops.sample_triples = lambda *given, rng: drawn.append(spec.sample_triples(*given, rng=rng)) or drawn[-1]  # type: ignore
-        short = with_schedules(RECIPE, evaluate_every=1, max_epochs=3)
-        result = train_coarse(split, SETTINGS, short, rng=np.random.default_rng(0), ops=ops, partition=partition)
-        return drawn, result
-
-    (few, first), (many, second) = draws_of(0), draws_of(1000)
-    assert len(few) == 2
-    assert all(np.array_equal(a, b) for a, b in zip(few, many, strict=True))
-    assert not np.array_equal(few[0], few[1])
-    assert content_of(first.best) != content_of(second.best)
-
-
-def test_the_global_generator_is_left_alone(split: Split) -> None:
+def test_the_global_generator_is_left_alone() -> None:
     before = np.random.get_state(legacy=False)  # noqa: NPY002
-    train(split, SETTINGS, with_schedules(RECIPE, max_epochs=3), seed=SEED)
+    both(recipe=with_schedules(RECIPE, max_epochs=3), ops=None)
     after = np.random.get_state(legacy=False)  # noqa: NPY002
     assert np.array_equal(before["state"]["key"], after["state"]["key"])
     assert before["state"]["pos"] == after["state"]["pos"]
+
+
+# Starts
+
+
+UNSOLD = replace(SPLIT, train=SPLIT.train.select(SPLIT.train.items != 7))
+"""One item has no training pair."""
+
+
+def first_tables(bias_start: str) -> tuple[Any, Any]:
+    """E_c and b as the coarse stage begins: a single epoch is evaluated and not trained."""
+    recipe, settings = replace(ONCE, bias_start=bias_start), replace(SETTINGS, n_fine=0)
+    coarse, _ = train(UNSOLD, settings, recipe, seed=SEED, ops=method)
+    table, bias = coarse.chosen.tables
+    return table, bias
+
+
+def test_a_bias_begins_as_published_at_zero_or_with_the_popularity_of_items() -> None:
+    """The logarithm of 1 + an item's training pairs; users begin at 0, as their bias cancels."""
+    rng, _ = streams("coarse")
+    labels = partition(graph_of(UNSOLD.train), SETTINGS.n_coarse, rng=rng)
+    method.start_coarse_assignment(labels, SETTINGS, rng=rng)
+    normal, zero, popular = map(first_tables, ("normal", "zero", "popularity"))
+    assert content_of(normal) == content_of(method.start_coarse(70, SETTINGS, rng=rng))
+    assert content_of(zero[0]) == content_of(popular[0]) == content_of(normal[0])
+    assert not zero[1].any()
+    counts = Counter(UNSOLD.train.items.tolist())
+    assert popular[1][:30].tolist() == [0.0] * 30
+    assert popular[1][30:] == pytest.approx([math.log(1 + counts[item]) for item in range(40)])
+    assert counts[7] == popular[1][30 + 7] == 0
+
+
+def test_a_first_assignment_drawn_in_blocks_is_that_of_one_draw(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = first_tables("normal")
+    monkeypatch.setattr("c2f_ref.training.runs.ROWS_PER_BLOCK", 7)
+    assert content_of(first_tables("normal")) == content_of(whole)
 
 
 # Someone else's implementation
@@ -257,87 +230,214 @@ def test_the_global_generator_is_left_alone(split: Split) -> None:
 
 @dataclass(frozen=True)
 class Sealed:
-    """A plan that only its owner can open."""
+    """A plan or embeddings that only their owner can open."""
 
-    _plan: Any
+    _content: Any
 
 
-def test_training_and_serving_call_the_contract_alone_and_look_into_no_plan(
-    split: Split, trained: tuple[StageResult, StageResult]
-) -> None:
-    """A module with the names of the contract and nothing else gives the very same models.
-
-    It is told to compute in float64, as the specification does unasked.
-    """
+def test_training_and_serving_call_the_contract_alone_and_look_into_nothing() -> None:
+    """Plans and embeddings are sealed; negatives are chosen; the models are the very same."""
     counts: Counter[str] = Counter()
 
     def wrapped(name: str) -> Callable[..., Any]:
         def call(*given: Any, **options: Any) -> Any:
             counts[name] += 1
-            opened = [one._plan if isinstance(one, Sealed) else one for one in given]
-            made = getattr(spec, name)(*opened, **options)
+            opened = [one._content if isinstance(one, Sealed) else one for one in given]
+            made = getattr(method, name)(*opened, **options)
+            if name.startswith("embed"):
+                return tuple(map(Sealed, made))
             return Sealed(made) if name.startswith("prepare") else made
 
         return call
 
-    theirs = ModuleType("theirs")
-    vars(theirs).update({name: wrapped(name) for name in spec.CONTRACT})
-    coarse, fine = train(split, SETTINGS, RECIPE, seed=SEED, ops=theirs, dtype=np.float64)
-    assert fine is not None
-    assert content_of_run((coarse, fine)) == content_of_run(trained)
-    assert counts.keys() == set(spec.CONTRACT)
+    theirs = implementation(**{name: wrapped(name) for name in method.CONTRACT})
+    recipe = replace(SHORT, coarse=replace(SHORT.coarse, n_candidates=2, disjoint_share=0.2))
+    coarse, fine = both(ops=theirs, dtype=np.float64, recipe=recipe)
+    assert content_of((coarse, fine)) == content_of(both(recipe=recipe))
+    assert counts.keys() == set(method.CONTRACT)
     assert counts["coarse_loss_and_grad"] == coarse.n_steps
-    assert counts["fine_loss_and_grad"] == fine.n_steps
     assert counts["adam_step"] == 2 * (coarse.n_steps + fine.n_steps)
-    assert counts["rank_items"] == len(coarse.evaluations) + len(fine.evaluations)
-
-    for model in (to_model(split, SETTINGS, coarse.best), to_model(split, SETTINGS, coarse.best, fine.best)):
-        entities = embed_model(model, ops=theirs)
-        assert np.array_equal(entities, embed_model(model, ops=spec))
-        metrics = evaluate_embeddings(entities, model.bias, model.seen, split.test.matrix(), (5,), ops=theirs)
-        assert metrics == evaluate_embeddings(entities, model.bias, model.seen, split.test.matrix(), (5,), ops=spec)
+    for chosen in (None, fine.chosen):
+        model = to_model(SPLIT, SETTINGS, coarse.chosen, chosen)
+        given = model.bias, model.seen, SPLIT.test.matrix(), (5,)
+        sealed = evaluate_embeddings(embed_model(model, ops=theirs), *given, ops=theirs)
+        assert sealed == evaluate_embeddings(embed_model(model, ops=method), *given, ops=method)
 
 
-def test_refreshes_are_told_the_settings_they_need(split: Split) -> None:
-    """Entries per row, and below which share of the largest singular value the others count as 0."""
-    settings, told = replace(SETTINGS, pinv_rtol=0.25), []
-    theirs = ModuleType("theirs")
-    vars(theirs).update({name: getattr(spec, name) for name in spec.CONTRACT})
+def test_an_implementation_gets_graphs_in_float32_and_the_settings_of_refreshes() -> None:
+    graphs: list[Any] = []
+    settings: list[Any] = []
 
-    def recording(refresh: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *given: told.append((refresh, *given[-2:])) or refresh(*given)
+    def prepare(name: str, graph: Any, *rest: Any) -> Any:
+        graphs.append((name, str(graph.dtype), str(graph.indices.dtype)))
+        return getattr(method, name)(graph, *rest)
 
-    vars(theirs).update(refresh_coarse=recording(spec.refresh_coarse), refresh_fine=recording(spec.refresh_fine))
-    train(split, settings, RECIPE, seed=SEED, ops=theirs)
-    assert set(told) == {(spec.refresh_coarse, 2, 0.25), (spec.refresh_fine, 3, 0.25)}
+    def refresh(name: str, *given: Any) -> Any:
+        settings.append((name, *given[-2:]))
+        return getattr(method, name)(*given)
+
+    changes = {f"prepare_{stage}": partial(prepare, f"prepare_{stage}") for stage in STAGES}
+    changes |= {f"refresh_{stage}": partial(refresh, f"refresh_{stage}") for stage in STAGES}
+    both(settings=replace(SETTINGS, pinv_rtol=0.25), ops=implementation(**changes), recipe=SHORT)
+    assert set(graphs) == {(f"prepare_{stage}", "float32", "int32") for stage in STAGES}
+    assert set(settings) == {("refresh_coarse", 2, 0.25), ("refresh_fine", 3, 0.25)}
 
 
-# The model that training leaves
+@pytest.mark.numba
+def test_training_is_compiled_and_in_float32_unless_told_otherwise() -> None:
+    """Refreshed assignments have the dtype of the graph; tables are float64 either way.
 
-
-def test_a_model_embeds_as_its_stage_did(split: Split, trained: tuple[StageResult, StageResult]) -> None:
-    """Its validation NDCG, from the model alone, is the one for which it was chosen. What cannot matter it has as 0: the bias of
-    users, and fine entries inside the threshold.
+    One seed gives one result, and another seed another: that the method does, too, follows from
+    its straight-line code.
     """
-    coarse, fine = trained
-    for model, chosen in (
-        (to_model(split, SETTINGS, coarse.best), coarse.best),
-        (to_model(split, SETTINGS, coarse.best, fine.best), fine.best),
+    options: Any = {"split": SPLIT, "settings": SETTINGS, "recipe": SHORT}
+    assert Trainer(**options, seed=SEED).ops is load_implementation() is fast
+    assert content_of(both(recipe=SHORT, ops=None)) == content_of(short_run(fast, None))
+    other = Trainer(**options, seed=SEED + 1).coarse()
+    assert content_of(other.chosen) != content_of(short_run(fast, None)[0].chosen)
+    for dtype, expected in ((None, np.float32), (np.float64, np.float64)):
+        for state in short_run(fast, dtype):
+            assert state.chosen.assignment.dtype == expected
+            assert {table.dtype for table in state.chosen.tables} == {np.dtype(np.float64)}
+
+
+# What is left, and what is refused
+
+
+@IMPLEMENTATIONS
+def test_a_saved_model_embeds_as_its_stage_did(tmp_path: Path, ops: ModuleType) -> None:
+    """Its validation NDCG, from the file alone, is the one for which it was chosen."""
+    coarse, fine = (state.chosen for state in short_run(ops))
+    for chosen in (None, fine):
+        ndcg, (table, bias) = (chosen or coarse).ndcg, (chosen or coarse).tables
+        made = to_model(SPLIT, SETTINGS, coarse, chosen, {"recipe": "x"})
+        assert made.provenance == {"split": SPLIT.describe(), "recipe": "x"}
+        save_model(tmp_path / "m.npz", made)
+        model = load_model(tmp_path / "m.npz")
+        given = model.bias, model.seen, SPLIT.valid.matrix(), (3,)
+        metrics = evaluate_embeddings(embed_model(model, ops=ops), *given, ops=ops)
+        assert metrics["ndcg@3"] == ndcg
+        assert np.array_equal(model.bias[N_USERS:], bias[N_USERS:])
+        assert not model.bias[:N_USERS].any()
+        assert np.array_equal(model.coarse, coarse.tables[0])
+        assert np.array_equal(model.coarse_assignment.data, coarse.assignment.data)
+        if model.fine is not None:
+            inside = np.abs(table) <= SETTINGS.threshold
+            assert np.array_equal(model.fine, np.where(inside, 0.0, table))
+
+
+def test_what_cannot_be_trained_is_refused() -> None:
+    none = SPLIT.valid.select(np.zeros(SPLIT.valid.n_pairs, dtype=bool))
+    for split, missing in (
+        (split_given(none, SPLIT.valid, SPLIT.test), "training"),
+        (replace(SPLIT, valid=none), "validation"),
     ):
-        entities = embed_model(model, ops=spec)
-        metrics = evaluate_embeddings(entities, model.bias, model.seen, split.valid.matrix(), (5,), ops=spec)
-        assert metrics["ndcg@5"] == chosen.ndcg
-        assert np.array_equal(model.bias[split.train.n_users :], chosen.tables[1][split.train.n_users :])
-        assert not model.bias[: split.train.n_users].any()
-        assert np.array_equal(model.coarse, coarse.best.tables[0])
-    table = fine.best.tables[0]
-    assert np.array_equal(model.fine, np.where(np.abs(table) > SETTINGS.threshold, table, 0.0))
+        with pytest.raises(MethodError, match=f"training needs {missing} pairs, got none"):
+            both(split)
+    for name in ("n_coarse", "n_fine"):
+        with pytest.raises(SettingsError, match=f"{name} must be at most .* items, 70, got 71"):
+            both(settings=replace(SETTINGS, **{name: 71}))
+    options: Any = {"split": SPLIT, "recipe": ONCE, "seed": 0, "ops": method}
+    trainer = Trainer(settings=replace(SETTINGS, n_fine=0), **options)
+    with pytest.raises(SettingsError, match="n_fine must be at least 1"):
+        trainer.fine(trainer.coarse().chosen)
 
 
-def test_a_model_knows_its_split_and_what_it_is_told(split: Split, trained: tuple[StageResult, StageResult]) -> None:
-    model = to_model(split, SETTINGS, trained[0].best, provenance={"seed": "3"})
-    assert model.provenance == {"split": split.describe(), "seed": "3"}
-    assert model.fine is None
-    assert model.fine_assignment is None
-    assert model.user_ids.tolist() == [f"u{user}" for user in range(30)]
-    assert (model.seen != split.train.matrix()).nnz == 0
+@IMPLEMENTATIONS
+@pytest.mark.parametrize(("stage", "lr"), [("coarse", 1e300), ("fine", 1e307)])
+def test_divergence_names_the_stage_and_the_step(ops: ModuleType, stage: str, lr: float) -> None:
+    recipe = replace(SHORT, **{stage: replace(getattr(SHORT, stage), lr=lr)})
+    words = f"the {stage} stage diverged after [0-9]+ steps; lower"
+    with np.errstate(all="ignore"), pytest.raises(MethodError, match=words):
+        both(ops=ops, recipe=recipe)
+
+
+# Degenerate problems
+
+
+def assert_alive(states: tuple[State, State], settings: Settings, split: Split, ops: Any) -> Any:
+    """Both stages reached phase two, and everything that they leave is finite: the embeddings."""
+    for state in states:
+        assert {e.phase for e in state.evaluations} == {1, 2}
+        left = (*state.chosen.tables, state.chosen.assignment.data)
+        assert all(np.isfinite(table).all() for table in left)
+        assert all(e.loss is None or math.isfinite(e.loss) for e in state.evaluations)
+    model = to_model(split, settings, *(state.chosen for state in states))
+    entities = embed_model(model, ops=ops)
+    assert np.isfinite(entities).all()
+    return model, entities
+
+
+def split_of(*parts: dict[int, list[int]]) -> Split:
+    """A split of given items by user, of 6 users and 7 items."""
+
+    def pairs(items_of: dict[int, list[int]]) -> Interactions:
+        listed = [(user, item) for user, items in items_of.items() for item in items]
+        return Interactions.from_indices([u for u, _ in listed], [i for _, i in listed], 6, 7)
+
+    return split_given(*map(pairs, parts))
+
+
+@IMPLEMENTATIONS
+def test_a_user_with_every_item_is_never_drawn_and_gets_no_list(ops: ModuleType) -> None:
+    """User 0 has all 7 items, user 1 all but one, user 5 none."""
+    have = {0: list(range(7)), 1: list(range(6)), 2: [0, 1], 3: [2], 4: [3, 4]}
+    split, settings = split_of(have, {2: [2], 3: [0]}, {4: [6]}), replace(SETTINGS, n_coarse=4)
+    states = both(split, settings, recipe=SHORT, ops=ops)
+    model, entities = assert_alive(states, settings, split, ops)
+    items, scores = ops.rank_items(entities, model.bias, 6, np.array([0, 1, 5]), model.seen, 8)
+    assert items[0].tolist() == [-1] * 8
+    assert np.isneginf(scores[0]).all()
+    assert items[1].tolist() == [6] + [-1] * 7
+    assert sorted(items[2].tolist()) == [-1, *range(7)]
+
+
+@IMPLEMENTATIONS
+def test_where_nobody_can_be_drawn_there_is_no_step(ops: ModuleType) -> None:
+    """Both users with a training pair have every item."""
+    split = split_of({0: list(range(7)), 1: list(range(7))}, {2: [0]}, {3: [1]})
+    coarse, fine = both(split, replace(SETTINGS, n_coarse=4), recipe=SHORT, ops=ops)
+    assert (coarse.n_steps, fine.n_steps) == (0, 0)
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("changes", [{"n_coarse": 70, "n_layers": 0}, {"threshold": math.inf}])
+def test_extreme_settings_train_all_the_same(ops: ModuleType, changes: dict[str, Any]) -> None:
+    """Every entity a part of its own; no layers; a fine table that cannot move."""
+    settings = replace(SETTINGS, **changes)
+    states = both(settings=settings, recipe=SHORT, ops=ops)
+    model, entities = assert_alive(states, settings, SPLIT, ops)
+    if settings.n_layers == 0:
+        ego = np.tanh(model.coarse_assignment.toarray() @ model.coarse)
+        np.testing.assert_allclose(entities, ego, rtol=1e-12, atol=1e-12)
+    if settings.threshold == math.inf:
+        fine_table, bias = states[1].chosen.tables
+        rng, _ = streams("fine")
+        partition(graph_of(SPLIT.train), settings.n_fine, rng=rng)
+        assert np.array_equal(fine_table, method.start_fine(model.coarse, settings, rng=rng))
+        assert not np.array_equal(bias, states[0].chosen.tables[1])
+        assert not model.fine.any()
+
+
+@IMPLEMENTATIONS
+def test_training_stays_finite_with_negative_assignments(ops: ModuleType) -> None:
+    """D11: refreshed entries are so negative that degrees of the expanded graph fall below 0."""
+    lowest: dict[str, list[float]] = {stage: [] for stage in STAGES}
+
+    def refresh(stage: str, *given: Any) -> sparse.csr_array:
+        return -2.0 * abs(getattr(ops, f"refresh_{stage}")(*given))
+
+    def prepare(stage: str, *given: Any) -> Any:
+        # The nodes that only this assignment joins to others.
+        lowest[stage].append(given[1 if stage == "coarse" else 2].sum(axis=0).min())
+        return getattr(ops, f"prepare_{stage}")(*given)
+
+    theirs = implementation(**{name: getattr(ops, name) for name in method.CONTRACT})
+    for name, function in (("refresh", refresh), ("prepare", prepare)):
+        vars(theirs).update({f"{name}_{stage}": partial(function, stage) for stage in STAGES})
+    states = both(recipe=SHORT, ops=theirs, dtype=np.float64)
+    assert_alive(states, SETTINGS, SPLIT, ops)
+    for state, degrees in zip(states, lowest.values(), strict=True):
+        assert degrees[0] > 0
+        assert all(degree < 0 for degree in degrees[1:])
+        assert (state.chosen.assignment.data <= 0).all()

@@ -1,0 +1,1 @@
+"""Arrays recorded from the official code, computed again by the implementations here."""
