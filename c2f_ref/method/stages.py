@@ -57,9 +57,7 @@ class Schedule:
 
     @property
     def last_evaluation(self) -> int:
-        """The last epoch before which a model is evaluated; training after it could choose
-        nothing.
-        """
+        """The last epoch before which a model is evaluated; what follows could choose nothing."""
         return (self.max_epochs - 1) // self.evaluate_every * self.evaluate_every
 
     def rates(self, n_steps: int) -> tuple[float, float]:

@@ -152,9 +152,11 @@ def test_an_entity_of_degree_zero_keeps_its_share_of_layer_zero_and_nothing_else
 
 def test_nothing_writes_to_the_model() -> None:
     model = make_model(np.random.default_rng(11), **SIZES)
+    before = {name: array.tobytes() for name, array in model.arrays.items()}
     for array in model.arrays.values():
         array.flags.writeable = False  # a write is an error at its place
     Device(model).recommend(model.user_ids, 4)
+    assert {name: array.tobytes() for name, array in model.arrays.items()} == before
 
 
 # Lists
