@@ -19,8 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .method.embeddings import bridge, ego_embed, fine_embed, soft_threshold
-from .method.propagation import propagate_coarse, propagate_fine
+from .method import embeddings
 from .model import FORMAT, Model, load_model
 from .store import Array, StoreError, read_header
 
@@ -316,13 +315,17 @@ def embed_column(model: Model, graph: _Graph, number: int) -> Array:
     Source: equations (10) to (12), (15) and (16).
     """
     settings, coarse = model.settings, model.coarse[:, number].astype(np.float64)
-    ego = ego_embed(graph.coarse, coarse)
+    ego = embeddings.ego_embed(graph.coarse, coarse)
     if model.fine is None:
-        return propagate_coarse(graph, settings.n_layers, ego, coarse)[0]
+        return embeddings.propagate_coarse(graph, settings.n_layers, ego, coarse)[0]
     fine, weight = model.fine[:, number].astype(np.float64), settings.bridge_weight
-    bridged = bridge(graph.fine, weight, coarse, soft_threshold(fine, settings.threshold))
-    nodes = ego, bridged, fine_embed(fine, settings.threshold)
-    return propagate_fine(graph, graph.coarse, graph.fine, weight, settings.n_layers, *nodes)[0]
+    bridged = embeddings.bridge(
+        graph.fine, weight, coarse, embeddings.soft_threshold(fine, settings.threshold)
+    )
+    nodes = ego, bridged, embeddings.fine_embed(fine, settings.threshold)
+    return embeddings.propagate_fine(
+        graph, graph.coarse, graph.fine, weight, settings.n_layers, *nodes
+    )[0]
 
 
 def _inverse_root(degrees: Array) -> Array:

@@ -19,8 +19,7 @@ from c2f_ref.evaluation import bootstrap_intervals, embed_model, metrics_by_user
 from c2f_ref.interactions import planted, read_interactions, split_ratio
 from c2f_ref.method import Settings
 from c2f_ref.model import load_model, save_model
-from c2f_ref.progress import ProgressLine
-from c2f_ref.runtime import load_implementation
+from c2f_ref.runtime import ProgressLine, load_implementation
 from c2f_ref.training import DEMO_SETTINGS, RECIPES, to_model, train, with_overrides
 
 

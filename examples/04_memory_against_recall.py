@@ -26,7 +26,7 @@ from matplotlib.ticker import EngFormatter
 from c2f_ref import method
 from c2f_ref.evaluation import evaluate_model
 from c2f_ref.plots import save_picture
-from c2f_ref.progress import ProgressLine
+from c2f_ref.runtime import ProgressLine
 from c2f_ref.training import to_model, train, with_overrides
 
 K = 20

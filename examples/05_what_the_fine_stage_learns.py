@@ -20,7 +20,7 @@ from c2f_ref import method
 from c2f_ref.evaluation import embed_model
 from c2f_ref.method import State
 from c2f_ref.plots import plot_bridges, plot_sparsity, save_picture
-from c2f_ref.progress import ProgressLine
+from c2f_ref.runtime import ProgressLine
 from c2f_ref.training import Progress, to_model, train
 
 K = 20

@@ -23,8 +23,7 @@ from c2f_ref import method
 from c2f_ref.evaluation import evaluate_embeddings
 from c2f_ref.interactions import Split
 from c2f_ref.method import Settings, State, Triples
-from c2f_ref.progress import ProgressLine
-from c2f_ref.runtime import one_blas_thread
+from c2f_ref.runtime import ProgressLine, one_blas_thread
 from c2f_ref.training import Additions, Progress, Schedule, norm_adjacency_of, with_overrides
 
 KS = (10, 20, 50)

@@ -33,8 +33,7 @@ from c2f_ref.interactions import Split, read_split
 from c2f_ref.method import Evaluation, Settings, Snapshot, State
 from c2f_ref.model import save_model
 from c2f_ref.plots import plot_training, save_picture
-from c2f_ref.progress import ProgressLine
-from c2f_ref.runtime import at_most
+from c2f_ref.runtime import ProgressLine, at_most
 from c2f_ref.training import RECIPES, Recipe, Trainer, to_model, with_overrides
 
 KS = (5, 10, 20, 50)

@@ -255,7 +255,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_model(
     kept, out = tmp_path / "kept", tmp_path / "m"
     given = ["train", files.csv, "--out", out, *TINY, "--checkpoint", kept]
     with monkeypatch.context() as patch:
-        patch.setattr("c2f_ref.progress.ProgressLine.__call__", interrupt)
+        patch.setattr("c2f_ref.runtime.ProgressLine.__call__", interrupt)
         handler = Mock()
         before = signal.signal(signal.SIGTERM, handler)
         done = run(*given, "--seed", 3)

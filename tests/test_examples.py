@@ -92,9 +92,9 @@ def test_a_calculator_gives_what_the_worked_example_gives(run: Run, tmp_path: Pa
 def test_the_worked_example_stops_at_a_wrong_gradient(
     pull_back: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = getattr(method.contract, pull_back)
+    right = getattr(method.embeddings, pull_back)
     wrong = lambda *given: tuple(1.01 * grad for grad in right(*given))  # noqa: E731
-    monkeypatch.setattr(method.contract, pull_back, wrong)
+    monkeypatch.setattr(method.embeddings, pull_back, wrong)
     with pytest.raises(AssertionError):
         run("01_worked_example.py")
 

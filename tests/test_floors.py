@@ -14,8 +14,7 @@ import c2f_ref
 
 PACKAGE = Path(c2f_ref.__file__).parent
 PROJECT = Path(__file__).parents[1]
-METHOD_ORDER = "notation graph assignment embeddings propagation loss optimise sampling ranking"
-METHOD_PAGES = [*METHOD_ORDER.split(), "contract", "stages", "memory"]
+METHOD_PAGES = ["notation", "graph", "embeddings", "scores", "contract", "stages", "memory"]
 # Rooms that each room may import besides itself; `method` imports nothing but pages above.
 FLOORS = {
     "method": "",
@@ -31,10 +30,9 @@ FLOORS = {
     "conformance": "method partition runtime",
     "evaluation": "method model runtime",
     "training": "method interactions model partition runtime store",
-    "progress": "training",
-    "recommender": "method interactions model evaluation training progress runtime store",
+    "recommender": "method interactions model evaluation training runtime store",
     "cli": "method partition runtime baselines fast store model device interactions conformance "
-    "evaluation training progress recommender plots",
+    "evaluation training recommender plots",
     "__main__": "cli",
     "__init__": "",
 }

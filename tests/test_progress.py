@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from c2f_ref.method import Evaluation
-from c2f_ref.progress import START_OF_LINE, ProgressLine, say
+from c2f_ref.runtime import START_OF_LINE, ProgressLine, say
 from c2f_ref.training import Progress
 
 

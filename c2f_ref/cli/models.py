@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import Device, Settings, SettingsError, load_model
-from ..progress import say
+from ..runtime import say
 from . import show, text_table
 
 

@@ -13,21 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import notation
-from .embeddings import (
-    bridge,
-    bridge_vjp,
-    ego_embed,
-    ego_embed_vjp,
-    fine_embed,
-    fine_embed_vjp,
-    soft_threshold,
-    soft_threshold_vjp,
-)
+from . import embeddings, notation, scores
 from .graph import expand_coarse, expand_fine
-from .loss import bpr_loss, bpr_loss_vjp, ego_penalty, ego_penalty_vjp, score_pairs, score_pairs_vjp
 from .notation import Float64Array, Settings, Sparse, Triples
-from .propagation import propagate_coarse, propagate_coarse_vjp, propagate_fine, propagate_fine_vjp
 
 __all__ = [
     "CONTRACT", "CoarsePlan", "FinePlan", "coarse_loss_and_grad", "embed_coarse", "embed_fine",
@@ -83,8 +71,8 @@ def embed_coarse(plan: CoarsePlan, coarse: Float64Array) -> tuple[Float64Array, 
     Source: equations (10) and (15).
     """
     notation.require_table("coarse", coarse, plan.settings.n_coarse, plan.settings)
-    ego = ego_embed(plan.coarse_assignment, coarse)
-    return propagate_coarse(plan.graph, plan.settings.n_layers, ego, coarse)
+    ego = embeddings.ego_embed(plan.coarse_assignment, coarse)
+    return embeddings.propagate_coarse(plan.graph, plan.settings.n_layers, ego, coarse)
 
 
 def coarse_loss_and_grad(
@@ -100,12 +88,14 @@ def coarse_loss_and_grad(
     graph, coarse_assignment, n_users, settings = plan
     notation.require_batch(coarse_assignment.shape[0], n_users, bias, triples)
     entities, _ = embed_coarse(plan, coarse)
-    ego = ego_embed(coarse_assignment, coarse)
+    ego = embeddings.ego_embed(coarse_assignment, coarse)
     loss, grad_entities, grad_bias, grad_penalty = _objective(plan, entities, ego, bias, triples)
     zeros = np.zeros_like(coarse)
-    grad_ego, grad_coarse = propagate_coarse_vjp(graph, settings.n_layers, grad_entities, zeros)
+    grad_nodes = grad_entities, zeros
+    grad_ego, grad_coarse = embeddings.propagate_coarse_vjp(graph, settings.n_layers, *grad_nodes)
     grad_ego = grad_ego + grad_penalty
-    return loss, grad_coarse + ego_embed_vjp(coarse_assignment, coarse, grad_ego), grad_bias
+    grad_coarse = grad_coarse + embeddings.ego_embed_vjp(coarse_assignment, coarse, grad_ego)
+    return loss, grad_coarse, grad_bias
 
 
 def prepare_fine(
@@ -129,7 +119,7 @@ def embed_fine(
 ) -> tuple[Float64Array, Float64Array, Float64Array]:
     """Forward pass of the fine stage: propagated (entities, coarse, fine).
 
-        nodes: [tanh(S_c E_c); bridge(E_c, soft(E_f)); tanh(soft(E_f))]
+        nodes: [tanh(S_c E_c); embeddings.bridge(E_c, soft(E_f)); tanh(soft(E_f))]
 
     Shapes: E_c (C, D), E_f (F, D) -> (N, D), (C, D), (F, D).
     Edge: ego rows come from the unbridged table (D1).
@@ -139,11 +129,13 @@ def embed_fine(
     graph, coarse_assignment, fine_assignment, _, settings = plan
     notation.require_table("coarse", coarse, settings.n_coarse, settings)
     notation.require_table("fine", fine, settings.n_fine, settings)
-    weight, thresholded = settings.bridge_weight, soft_threshold(fine, settings.threshold)
-    bridged = bridge(fine_assignment, weight, coarse, thresholded)
-    nodes = ego_embed(coarse_assignment, coarse), bridged, fine_embed(fine, settings.threshold)
+    weight, threshold = settings.bridge_weight, settings.threshold
+    ego = embeddings.ego_embed(coarse_assignment, coarse)
+    thresholded = embeddings.soft_threshold(fine, threshold)
+    bridged = embeddings.bridge(fine_assignment, weight, coarse, thresholded)
+    nodes = ego, bridged, embeddings.fine_embed(fine, threshold)
     structure = graph, coarse_assignment, fine_assignment, weight, settings.n_layers
-    return propagate_fine(*structure, *nodes)
+    return embeddings.propagate_fine(*structure, *nodes)
 
 
 def fine_loss_and_grad(
@@ -160,18 +152,18 @@ def fine_loss_and_grad(
     graph, coarse_assignment, fine_assignment, n_users, settings = plan
     notation.require_batch(coarse_assignment.shape[0], n_users, bias, triples)
     entities, _, _ = embed_fine(plan, coarse, fine)
-    ego = ego_embed(coarse_assignment, coarse)
+    ego = embeddings.ego_embed(coarse_assignment, coarse)
     loss, grad_entities, grad_bias, grad_penalty = _objective(plan, entities, ego, bias, triples)
     weight, threshold = settings.bridge_weight, settings.threshold
     structure = graph, coarse_assignment, fine_assignment, weight, settings.n_layers
-    grad_ego, grad_bridged, grad_nodes = propagate_fine_vjp(
+    grad_ego, grad_bridged, grad_nodes = embeddings.propagate_fine_vjp(
         *structure, grad_entities, np.zeros_like(coarse), np.zeros_like(fine)
     )
     grad_ego = grad_ego + grad_penalty
-    grad_coarse, grad_thresholded = bridge_vjp(fine_assignment, weight, grad_bridged)
-    grad_coarse = grad_coarse + ego_embed_vjp(coarse_assignment, coarse, grad_ego)
-    grad_fine = soft_threshold_vjp(fine, threshold, grad_thresholded)
-    grad_fine = grad_fine + fine_embed_vjp(fine, threshold, grad_nodes)
+    grad_coarse, grad_thresholded = embeddings.bridge_vjp(fine_assignment, weight, grad_bridged)
+    grad_coarse = grad_coarse + embeddings.ego_embed_vjp(coarse_assignment, coarse, grad_ego)
+    grad_fine = embeddings.soft_threshold_vjp(fine, threshold, grad_thresholded)
+    grad_fine = grad_fine + embeddings.fine_embed_vjp(fine, threshold, grad_nodes)
     return loss, grad_coarse, grad_fine, grad_bias
 
 
@@ -187,13 +179,13 @@ def _objective(
     users, positives, negatives = triples
     positive_pairs = entities, bias, 0.0, n_users, users, positives
     negative_pairs = entities, bias, 0.0, n_users, users, negatives
-    scores = score_pairs(*positive_pairs), score_pairs(*negative_pairs)
-    loss = bpr_loss(*scores) + ego_penalty(ego, n_users, triples, l2_weight)
+    both = scores.score_pairs(*positive_pairs), scores.score_pairs(*negative_pairs)
+    loss = scores.bpr_loss(*both) + scores.ego_penalty(ego, n_users, triples, l2_weight)
     notation.require_finite("loss", loss)  # finite tables can still overflow in a product
 
-    grad_ego = ego_penalty_vjp(ego, n_users, triples, l2_weight, 1.0)
-    grad_positive, grad_negative = bpr_loss_vjp(*scores, 1.0)
-    from_positive = score_pairs_vjp(*positive_pairs, grad_positive)
-    from_negative = score_pairs_vjp(*negative_pairs, grad_negative)
+    grad_ego = scores.ego_penalty_vjp(ego, n_users, triples, l2_weight, 1.0)
+    grad_positive, grad_negative = scores.bpr_loss_vjp(*both, 1.0)
+    from_positive = scores.score_pairs_vjp(*positive_pairs, grad_positive)
+    from_negative = scores.score_pairs_vjp(*negative_pairs, grad_negative)
     grad_entities = from_positive[0] + from_negative[0]
     return loss, grad_entities, from_positive[1] + from_negative[1], grad_ego

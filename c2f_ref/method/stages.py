@@ -1,28 +1,32 @@
-"""Both stages as the paper trains them: two phases, patience, refreshes, the choice of the model.
+"""Both stages as the paper trains them: Adam, two phases, patience, refreshes, the model chosen.
 
 `train_stage` is the training loop of either stage, a generator of states. Printing, checkpoints
 and plots are what its caller does with what it yields; what a recipe adds to the paper comes in
-through its arguments. Nothing here computes: every number comes from an implementation `ops`, a
-module with the names of `c2f_ref.method.contract.CONTRACT`.
+through its arguments. Every number that the loop sees comes from an implementation `ops`, a module
+with the names of `c2f_ref.method.contract.CONTRACT`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from math import sqrt
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from . import notation
 from .notation import Float64Array, Settings, Triples
-from .optimise import AdamState, start_adam
-from .ranking import ndcg_at_k
+from .scores import ndcg_at_k
 
 if TYPE_CHECKING:
     from scipy import sparse
 
-__all__ = ["COARSE_SCHEDULE", "FINE_SCHEDULE", "CoarseStage", "Evaluation", "FineStage", "Schedule"]
-__all__ += ["Snapshot", "State", "judge_by_ndcg", "start_state", "train_stage"]
+__all__ = [
+    "COARSE_SCHEDULE", "FINE_SCHEDULE", "AdamState", "CoarseStage", "Evaluation", "FineStage",
+    "Schedule", "Snapshot", "State", "adam_step", "clip", "judge_by_ndcg", "start_adam",
+    "start_state", "train_stage",
+]  # fmt: skip
 
 Tables: TypeAlias = tuple[Float64Array, ...]
 Stage: TypeAlias = Any
@@ -31,6 +35,60 @@ Rng: TypeAlias = np.random.Generator
 DrawEpoch: TypeAlias = Callable[[Stage, Any, "State", Rng], tuple[Stage, Any, Triples]]
 Choose: TypeAlias = Callable[[Stage, Any, "State", Triples, int], Triples]
 Judge: TypeAlias = Callable[[Any, Tables], tuple[float, Tables]]
+
+
+class AdamState(NamedTuple):
+    """Moments of one table's gradients, both of the table's shape, and the number of steps made."""
+
+    first: Float64Array
+    second: Float64Array
+    n_steps: int
+
+
+def start_adam(table: Float64Array) -> AdamState:
+    """Zero moments for `table`, no step made.
+
+    Shapes: table of any shape -> two moments of that shape.
+    Source: equation (21); Kingma and Ba, ICLR 2015, algorithm 1.
+    """
+    return AdamState(np.zeros_like(table), np.zeros_like(table), 0)
+
+
+def clip(grad: Float64Array, limit: float) -> Float64Array:
+    """Every entry cut to [-limit, limit]: by value, not by norm.
+
+    Shapes: any -> the same.
+    Edge: limit == inf changes nothing.
+    Source: equation (21).
+    """
+    return np.clip(grad, -limit, limit)
+
+
+def adam_step(
+    table: Float64Array, grad: Float64Array, state: AdamState, lr: float, settings: Settings
+) -> tuple[Float64Array, AdamState]:
+    """One step of Adam on the clipped gradient: (table, state).
+
+        g = clip(grad)
+        m = beta1 m + (1 - beta1) g,        v = beta2 v + (1 - beta2) g^2
+        table - lr / (1 - beta1^n) * m / (sqrt(v) / sqrt(1 - beta2^n) + epsilon)
+
+    Shapes: table, grad and both moments of one shape -> the same.
+    Edge: an entry with zero gradient and zero moments stays bit for bit.
+    Errors: MethodError for shapes that differ or values that are not finite.
+    Source: equation (21); Kingma and Ba, ICLR 2015, algorithm 1; epsilon outside the root.
+    """
+    names = "table", "grad", "first moment", "second moment"
+    for name, array in zip(names, (table, grad, state.first, state.second), strict=True):
+        notation.require_shape(name, array, table.shape)
+        notation.require_finite(name, array)
+    grad = clip(grad, settings.clip_limit)
+    n_steps = state.n_steps + 1
+    first = settings.adam_beta1 * state.first + (1.0 - settings.adam_beta1) * grad
+    second = settings.adam_beta2 * state.second + (1.0 - settings.adam_beta2) * grad**2
+    step = lr / (1.0 - settings.adam_beta1**n_steps)
+    spread = np.sqrt(second) / sqrt(1.0 - settings.adam_beta2**n_steps) + settings.adam_epsilon
+    return table - step * first / spread, AdamState(first, second, n_steps)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,8 +23,7 @@ from ..evaluation import embed_model, evaluate_embeddings
 from ..interactions import DataError, Interactions, is_whole
 from ..method import Evaluation, Float64Array, IntArray, MethodError, Settings, SettingsError
 from ..model import Model, load_model, save_model
-from ..progress import ProgressLine
-from ..runtime import load_implementation, one_blas_thread
+from ..runtime import ProgressLine, load_implementation, one_blas_thread
 from ..training import RECIPES, Recipe, to_model, train
 from .inputs import held_out_from, interactions_of, interactions_within, split_for
 

@@ -20,8 +20,9 @@ from ..model import Model
 from ..partition import partition
 from ..runtime import at_most, load_implementation, one_blas_thread
 from ..store import StoreError, read_store, require_place, write_store
-from .additions import Additions, graph_of, norm_adjacency_of
-from .recipes import STAGES, Recipe, Schedule
+from .recipes import STAGES, Additions, Recipe, Schedule, graph_of, norm_adjacency_of
+
+__all__ = ["Progress", "Trainer", "to_model", "train"]
 
 Start: TypeAlias = Callable[[np.random.Generator], tuple[tuple[Any, ...], sparse.csr_array]]
 KIND = "c2f-ref checkpoint 4"

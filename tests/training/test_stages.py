@@ -25,7 +25,7 @@ from c2f_ref.model import load_model, save_model
 from c2f_ref.partition import partition
 from c2f_ref.runtime import load_implementation, one_blas_thread
 from c2f_ref.training import Recipe, Trainer, hardest_negatives, to_model, train
-from c2f_ref.training.additions import graph_of
+from c2f_ref.training.recipes import graph_of
 
 SEED, SPLIT, STAGES = 3, tiny_split(), ("coarse", "fine")
 N_USERS = SPLIT.train.n_users
