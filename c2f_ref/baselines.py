@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy import sparse
 
-from .method import Float64Array, IntArray, rank_by
+from .method import Float64Array, IntArray, MethodError
+from .method.notation import require_indices, stored_pairs
+
+USERS_PER_BLOCK = 128
+"""Users of whom all scores are held at once."""
 
 
 def rank_by_popularity(
@@ -17,7 +23,7 @@ def rank_by_popularity(
     Edge: ties go to the lowest index; otherwise as `c2f_ref.method.rank_items`.
     """
     counts = np.bincount(seen.indices, minlength=seen.shape[1]).astype(np.float64)
-    return rank_by(lambda block: np.tile(counts, (block.size, 1)), users, seen, k)
+    return _best(lambda block: np.tile(counts, (block.size, 1)), users, seen, k)
 
 
 def rank_by_graph_filter(
@@ -49,4 +55,40 @@ def rank_by_graph_filter(
 
     back = (power(of_users, beta) @ pairs @ power(of_items, alpha)).T.tocsr()
     rows, forth = pairs, pairs @ power(of_items, gamma)
-    return rank_by(lambda block: (rows[block] @ back).toarray() @ forth, users, seen, k)
+    return _best(lambda block: (rows[block] @ back).toarray() @ forth, users, seen, k)
+
+
+def _best(
+    score_users: Callable[[IntArray], Float64Array], users: IntArray, seen: sparse.csr_array, k: int
+) -> tuple[IntArray, Float64Array]:
+    """The lists of `c2f_ref.method.rank_by`, of which only the candidates are sorted.
+
+    Candidates are the items whose score is not below the k-th highest of the maxima of groups of
+    items, above which the user has k items.
+
+    Shapes: as `rank_by`.
+    Edge: ties go to the lowest index; fewer than k unseen items leave -1 and -inf.
+    Errors: MethodError for a user out of range, or k below 0.
+    """
+    require_indices("users", users, seen.shape[0])
+    if k < 0:
+        raise MethodError(f"k must be at least 0, got {k}")
+    seen, n = stored_pairs(seen), min(k, seen.shape[1])
+    width = max(1, seen.shape[1] // max(8 * n, 1))  # of a group; there are at least n
+    items, best = np.full((users.size, k), -1), np.full((users.size, k), -np.inf)
+    for start in range(0, users.size if n else 0, USERS_PER_BLOCK):
+        block = users[start : start + USERS_PER_BLOCK]
+        scores = score_users(block)
+        scores[seen[block].nonzero()] = -np.inf
+        peaks = np.maximum.reduceat(scores, np.arange(0, seen.shape[1], width), axis=1)
+        cuts = np.partition(peaks, -n)[:, -n, None]
+        rows, columns = np.nonzero((scores >= cuts) & (scores > -np.inf))
+        found = scores[rows, columns]
+        order = np.lexsort((-found, rows))  # stable: columns ascend in every row
+        places = np.arange(rows.size) - np.searchsorted(rows, rows)
+        order, rows, places = (each[places < n] for each in (order, rows, places))
+        items[start + rows, places], best[start + rows, places] = columns[order], found[order]
+    return items, best
+
+
+RANKS = {"popularity": rank_by_popularity, "graph filter": rank_by_graph_filter}

@@ -14,8 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from os import PathLike
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,9 +28,9 @@ OVERHEAD = 2**18
 """Bytes of Python's objects: settings, names, views of arrays, the header of a file."""
 ANSWERS = 2**17
 """Bytes of answers that every budget has room for."""
+PARTS = ("values", "columns")
 VECTORS = 14
 """Vectors of N + C + F numbers that exist at once, at most."""
-PARTS = ("values", "columns")
 TEXT_STARTS = ("ids.users.starts", "ids.items.starts")
 LOADS, PER_TEXT = 3, 256
 """Loading takes this multiple of the file, and bytes for every id that is text."""
@@ -65,12 +64,11 @@ class Device:
         shapes = {name: array.shape for name, array in model.arrays.items()}
         self._least = _least_budget(shapes, sum(array.nbytes for array in model.arrays.values()))
         _require_budget(self._least, memory_budget)
-        self._text = {name: model.arrays.get(f"ids.{name}.starts") for name in ("users", "items")}
         self._graph = _Graph(model)
         self._cache: Array | None = None
 
     @classmethod
-    def load(cls, path: str | PathLike[str], *, memory_budget: int = DEFAULT_BUDGET) -> Device:
+    def load(cls, path: str | os.PathLike[str], *, memory_budget: int = DEFAULT_BUDGET) -> Device:
         """The device of a model file, which is read within the same budget.
 
         Errors: DeviceError before an array is read if the budget is too small for serving or for
@@ -111,15 +109,17 @@ class Device:
             raise DeviceError(f"users must be a list of raw ids, got {users!r}")
         positions = np.array([self._position(user) for user in users], dtype=np.int64)
         items, scores = self.rank(positions, n, exclude_seen=exclude_seen)
-        found, starts = items[items >= 0], self._text["items"]
-        ids, given = np.full(items.shape, -1), self._model.arrays["ids.items"]
+        arrays, is_listed = self._model.arrays, items >= 0
+        given, starts = arrays["ids.items"], arrays.get("ids.items.starts")
         if starts is None:
-            ids[items >= 0] = given[found]
-            return ids, scores
-        texts = [given[starts[item] : starts[item + 1]].tobytes().decode() for item in found]
-        listed = np.full(items.shape, "", dtype=f"U{max(map(len, texts), default=1)}")
-        listed[items >= 0] = texts
-        return listed, scores
+            listed, ids = given[items[is_listed]], np.full(items.shape, -1)
+        else:
+            bounds = ((starts[item], starts[item + 1]) for item in items[is_listed])
+            texts = [given[start:end].tobytes().decode() for start, end in bounds]
+            listed = np.array(texts, dtype=np.str_)
+            ids = np.full(items.shape, "", dtype=listed.dtype)
+        ids[is_listed] = listed
+        return ids, scores
 
     def rank(self, users: Array, n: int = 10, *, exclude_seen: bool = True) -> tuple[Array, Array]:
         """The n best items of each user by position, best first: (items, scores).
@@ -149,17 +149,16 @@ class Device:
         if not isinstance(n, Integral) or n < 0:
             raise DeviceError(f"n must be a whole number of at least 0, got {n!r}")
         users, n = users.astype(np.int64), int(n)  # narrow integers would wrap around
-        ids = self._text["items"]
-        id_bytes = 8 if ids is None else int(np.diff(ids).max(initial=0))
+        id_bytes = int(np.diff(arrays.get("ids.items.starts", np.array([0, 8]))).max(initial=0))
         at_once = self._allot(users.size * (24 + n * (120 + 12 * id_bytes)))
         items, best = np.full((users.size, n), -1), np.full((users.size, n), -np.inf)
-        starts = arrays["graph.starts"].astype(np.int64)
+        starts, columns = arrays["graph.starts"], arrays["graph.columns"]
         for first in range(0, users.size, at_once):
             block = users[first : first + at_once]
             scored = zip(block, self._scores(block), strict=True)
             for row, (user, scores) in enumerate(scored, first):
                 if exclude_seen:
-                    scores[arrays["graph.columns"][starts[user] : starts[user + 1]]] = -np.inf
+                    scores[columns[starts[user] : starts[user + 1]]] = -np.inf
                 order = np.argsort(-scores, kind="stable")[:n]
                 order = order[scores[order] > -np.inf]
                 items[row, : order.size], best[row, : order.size] = order, scores[order]
@@ -205,7 +204,7 @@ class Device:
 
     def _position(self, user: Any) -> int:
         """Position of a user by its raw id."""
-        ids, starts = self._model.arrays["ids.users"], self._text["users"]
+        ids, starts = self._model.arrays["ids.users"], self._model.arrays.get("ids.users.starts")
         if starts is None:
             places = np.flatnonzero(ids == user)
         else:
@@ -214,40 +213,38 @@ class Device:
             for offset, byte in enumerate(wanted):
                 places = places[ids[starts[places] + offset] == byte]
         if places.size != 1:
-            n_users = self._model.n_users
-            raise DeviceError(f"user {user!r} is not among the {n_users} users of the model")
+            known = f"the {self._model.n_users} users of the model"
+            raise DeviceError(f"user {user!r} is not among {known}")
         return int(places[0])
 
 
-class _Rows:
+class _Rows(NamedTuple):
     """A sparse matrix with the same number of entries in every row, or its transpose.
 
     `@` takes vectors and adds terms in the order of the columns of `values`.
     """
 
-    def __init__(self, values: Array, columns: Array, n_columns: int, *, is_flat: bool = False):
-        self.values, self.columns, self.is_flat = values, columns, is_flat
-        self.n_columns = n_columns
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Of the matrix."""
-        shape = len(self.values), self.n_columns
-        return shape[::-1] if self.is_flat else shape
+    values: Array
+    columns: Array
+    n_columns: int
+    is_flat: bool = False
 
     @property
     def T(self) -> _Rows:  # noqa: N802
         """The transpose."""
-        return _Rows(self.values, self.columns, self.n_columns, is_flat=not self.is_flat)
+        return self._replace(is_flat=not self.is_flat)
 
     def __matmul__(self, vector: Array) -> Array:
-        total = np.zeros(self.shape[0])
+        total = np.zeros(self.n_columns if self.is_flat else len(self.values))
+        terms = np.empty(len(self.values))  # every vector counts in the budget
         for values, columns in zip(self.values.T, self.columns.T, strict=True):
             if self.is_flat:
-                places = columns.astype(np.intp)
-                total += np.bincount(places, values * vector, minlength=total.size)
+                np.multiply(values, vector, out=terms)
+                total += np.bincount(columns.astype(np.intp), terms, minlength=total.size)
             else:
-                total += values * vector[columns]
+                vector.take(columns, out=terms, mode="clip")
+                terms *= values
+                total += terms
         return total
 
 
@@ -262,48 +259,51 @@ class _Graph:
     """
 
     def __init__(self, model: Model) -> None:
-        arrays, settings = model.arrays, model.settings
+        arrays, n_coarse = model.arrays, model.settings.n_coarse
         self._items, self._n_users = arrays["graph.columns"], model.n_users
         self._starts = arrays["graph.starts"].astype(np.int64)
         values, columns = (arrays[f"coarse_assignment.{part}"] for part in PARTS)
-        self.coarse = _Rows(values, columns, settings.n_coarse)
-        none = np.zeros((settings.n_coarse, 0), dtype=np.uint8)
+        self.coarse, none = _Rows(values, columns, n_coarse), np.zeros((n_coarse, 0), np.uint8)
         values, columns = (arrays.get(f"fine_assignment.{part}", none) for part in PARTS)
-        self.fine = _Rows(values, columns, 0 if model.fine is None else settings.n_fine)
-        n_entities, n_coarse = self.coarse.shape
+        n_entities, n_fine = len(self.coarse.values), model.settings.n_fine if values.size else 0
+        self.fine = _Rows(values, columns, n_fine)
         self._cuts = [n_entities, n_entities + n_coarse]
-        self._scale = np.ones(n_entities + sum(self.fine.shape))
+        self._scale = np.ones(n_entities + n_coarse + n_fine)
         self._roots = _inverse_root(self._sum_over_pairs(self._scale[:n_entities]))
         self._scale = _inverse_root(self @ self._scale)
+        # After a block of this size was freed, glibc keeps twice as much instead of giving it back
+        # to the system; on the Gowalla model page faults took a quarter of the time.
+        np.empty(3 * self._scale.size)
 
     def __matmul__(self, nodes: Array) -> Array:
-        h, c, f = np.split(self._scale * nodes, self._cuts)
+        parts = zip(np.split(self._scale, self._cuts), np.split(nodes, self._cuts), strict=True)
+        h, c, f = (scale * part for scale, part in parts)
         coarse = self.coarse.T @ h + self.fine @ f
-        h *= self._roots  # in place: every vector counts in the budget
-        entities = self._sum_over_pairs(h)
-        entities *= self._roots
-        entities += self.coarse @ c
-        result = np.concatenate([entities, coarse, self.fine.T @ c])
+        h *= self._roots
+        h = self._sum_over_pairs(h)
+        h *= self._roots
+        h += self.coarse @ c
+        result = np.concatenate([h, coarse, self.fine.T @ c])
         result *= self._scale
         return result
 
     def _sum_over_pairs(self, values: Array) -> Array:
-        """R~ x, by blocks of whole users with at most N / 2 pairs, or of one user.
+        """R~ x, by blocks of whole users with at most max(N / 4, 4096) pairs, or of one user.
 
         Shapes: (N,) -> (N,).
         """
         total, starts, n_users, first = np.zeros(values.size), self._starts, self._n_users, 0
+        at_once = max(values.size // 4, 2**12)
         while first < n_users:
-            end = int(np.searchsorted(starts, starts[first] + values.size // 2, side="right")) - 1
+            end = int(np.searchsorted(starts, starts[first] + at_once, side="right")) - 1
             end = max(end, first + 1)
             items = self._items[starts[first] : starts[end]].astype(np.intp)
             counts = np.diff(starts[first : end + 1])
             filled = counts > 0  # `reduceat` takes an empty run for one of a single value
-            runs = (starts[first:end] - starts[first])[filled]
-            if runs.size:
+            if items.size:
+                runs = (starts[first:end] - starts[first])[filled]
                 total[first:end][filled] = np.add.reduceat(values[n_users:][items], runs)
-            sent = np.repeat(values[first:end], counts)
-            total[n_users:] += np.bincount(items, sent, minlength=values.size - n_users)
+            np.add.at(total[n_users:], items, np.repeat(values[first:end], counts))
             first = end
         return total
 
@@ -315,17 +315,15 @@ def embed_column(model: Model, graph: _Graph, number: int) -> Array:
     Source: equations (10) to (12), (15) and (16).
     """
     settings, coarse = model.settings, model.coarse[:, number].astype(np.float64)
-    ego = embeddings.ego_embed(graph.coarse, coarse)
+    ego, n_layers = embeddings.ego_embed(graph.coarse, coarse), settings.n_layers
     if model.fine is None:
-        return embeddings.propagate_coarse(graph, settings.n_layers, ego, coarse)[0]
+        return embeddings.propagate_coarse(graph, n_layers, ego, coarse)[0]
     fine, weight = model.fine[:, number].astype(np.float64), settings.bridge_weight
-    bridged = embeddings.bridge(
-        graph.fine, weight, coarse, embeddings.soft_threshold(fine, settings.threshold)
-    )
+    thresholded = embeddings.soft_threshold(fine, settings.threshold)
+    bridged = embeddings.bridge(graph.fine, weight, coarse, thresholded)
     nodes = ego, bridged, embeddings.fine_embed(fine, settings.threshold)
-    return embeddings.propagate_fine(
-        graph, graph.coarse, graph.fine, weight, settings.n_layers, *nodes
-    )[0]
+    parts = graph, graph.coarse, graph.fine
+    return embeddings.propagate_fine(*parts, weight, n_layers, *nodes)[0]
 
 
 def _inverse_root(degrees: Array) -> Array:

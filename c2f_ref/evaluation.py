@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from . import method
-from .method import Float64Array, MethodError
+from .method import Float64Array, IntArray, MethodError
 from .model import Model
 from .runtime import load_implementation, one_blas_thread
 
@@ -17,20 +17,11 @@ N_RESAMPLES = 1000
 
 
 def embed_model(model: Model, *, ops: Any = None) -> Any:
-    """Propagated embeddings of all entities of a model: the first part of `embed_nodes`.
-
-    Shapes: -> (N, D).
-    """
-    return embed_nodes(model, ops=ops)[0]
-
-
-def embed_nodes(model: Model, *, ops: Any = None) -> tuple[Any, ...]:
-    """Propagated entities, coarse and fine nodes of a model on its training pairs, in float64.
+    """Propagated embeddings of all entities of a model on its training pairs, in float64.
 
     `ops` is the implementation, here and below; None for the default of `load_implementation`.
 
-    Shapes: -> (N, D), (C, D), (F, D).
-    Edge: a model of the coarse stage alone has no third part.
+    Shapes: -> (N, D).
     Source: equations (15) and (16).
     """
     ops, model = ops or load_implementation(), model.with_tables(np.float64, np.float64)
@@ -39,20 +30,15 @@ def embed_nodes(model: Model, *, ops: Any = None) -> tuple[Any, ...]:
     graph = method.normalise(pairs), model.coarse_assignment
     if model.fine is None:
         plan = ops.prepare_coarse(*graph, model.n_users, model.settings)
-        return tuple(ops.embed_coarse(plan, model.coarse))
+        return ops.embed_coarse(plan, model.coarse)[0]
     plan = ops.prepare_fine(*graph, model.fine_assignment, model.n_users, model.settings)
-    return tuple(ops.embed_fine(plan, model.coarse, model.fine))
+    return ops.embed_fine(plan, model.coarse, model.fine)[0]
 
 
 def metrics_by_user(
-    entities: Any,
-    bias: Float64Array,
-    seen: sparse.csr_array,
-    held_out: sparse.csr_array,
-    ks: Sequence[int],
-    *,
-    ops: Any = None,
-) -> dict[str, Float64Array]:
+    entities: Any, bias: Float64Array, seen: sparse.csr_array, held_out: sparse.csr_array,
+    ks: Sequence[int], *, ops: Any = None,
+) -> dict[str, Float64Array]:  # fmt: skip
     """NDCG and recall at every k of each user with a held-out item; all unseen items are ranked.
 
     Shapes: entities as `ops` gives them, bias (N,), seen and held_out (U, I)
@@ -66,7 +52,17 @@ def metrics_by_user(
     ops = ops or load_implementation()
     with one_blas_thread():
         ranked, _ = ops.rank_items(entities, bias, seen.shape[0], users, seen, max(ks))
-    held_out = held_out[users]
+    return metrics_of_lists(ranked, held_out[users], ks)
+
+
+def metrics_of_lists(
+    ranked: IntArray, held_out: sparse.csr_array, ks: Sequence[int]
+) -> dict[str, Float64Array]:
+    """What `metrics_by_user` gives for lists of items.
+
+    Shapes: ranked (users, at least max(ks)) int64, held_out (users, I), something in every row.
+    Source: equations (28) and (29).
+    """
     ndcg = {f"ndcg@{k}": method.ndcg_at_k(ranked, held_out, k) for k in ks}
     return ndcg | {f"recall@{k}": method.recall_at_k(ranked, held_out, k) for k in ks}
 

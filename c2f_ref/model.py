@@ -61,73 +61,78 @@ class Model:
     settings: Settings
     arrays: Mapping[str, Array]
     provenance: Mapping[str, str] = field(default_factory=dict)
+    n_users: int = field(init=False)
+    """U."""
+    n_items: int = field(init=False)
+    """I."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "arrays", dict(sorted(self.arrays.items())))
-        object.__setattr__(self, "provenance", dict(self.provenance))
-        if not all(isinstance(word, str) for item in self.provenance.items() for word in item):
-            raise MethodError(f"provenance must be text by name, got {self.provenance}")
-        settings, parts = self.settings, self.arrays
-        n_users, n_items = (self._require_ids(f"ids.{name}") for name in ("users", "items"))
+        arrays, settings, provenance = dict(self.arrays), self.settings, dict(self.provenance)
+        if not all(isinstance(word, str) for item in provenance.items() for word in item):
+            raise MethodError(f"provenance must be text by name, got {provenance}")
+        found: dict[str, Any] = {"provenance": provenance}
+        for side in ("users", "items"):
+            name = f"ids.{side}"
+            ids, begins = arrays.get(name, np.zeros(1)), arrays.get(f"{name}.starts")
+            try:
+                if ids.dtype.kind == "U" and ids.ndim == 1:
+                    ids, begins = arrays[name], arrays[f"{name}.starts"] = pack_text(ids)
+                known: Any = np.unique(ids) if begins is None else set(unpack_text(ids, begins))
+            except StoreError as error:
+                raise MethodError(f"{name}: {error}") from error
+            n_ids = found[f"n_{side}"] = ids.size if begins is None else begins.size - 1
+            if ids.ndim != 1 or ids.dtype.kind not in "iu" or len(known) < n_ids:
+                raise MethodError(f"{name} must be integers or text, in one row and none twice")
+        vars(self).update(found, arrays=dict(sorted(arrays.items())))  # `frozen` guards it later
+        left = {name: array for name, array in self.arrays.items() if name not in IDS}
         n_coarse, n_fine, dim = settings.n_coarse, settings.n_fine, settings.dim
-        rules: dict[str, Any] = {"bias": ((n_items,), VALUES), "coarse": ((n_coarse, dim), TABLES)}
-        rows: dict[str, Any] = {
-            "graph": (n_users, n_items, None, None),
-            "coarse_assignment": (n_users + n_items, n_coarse, settings.coarse_per_entity, VALUES),
-        }
-        if "fine_assignment.values" in parts:
+        n_users, n_items, per_entity = self.n_users, self.n_items, settings.coarse_per_entity
+        _take(left, "bias", (n_items,), VALUES)
+        _take(left, "coarse", (n_coarse, dim), TABLES)
+        rows: dict[str, Any] = {"graph": (n_users, n_items, None, ())}
+        rows["coarse_assignment"] = n_users + n_items, n_coarse, per_entity, VALUES
+        has_fine, table = "fine_assignment.values" in left, left.get("fine")
+        if has_fine:
             rows["fine_assignment"] = n_coarse, n_fine, settings.fine_per_coarse, VALUES
-            if "fine" in parts:
-                rules["fine"] = (n_fine, dim), TABLES
-            else:
-                rows["fine"] = n_fine, dim, None, TABLES
+        if has_fine and table is None:
+            rows["fine"] = n_fine, dim, None, TABLES
+        elif has_fine:
+            _take(left, "fine", (n_fine, dim), TABLES)
         for name, (n_rows, n_columns, per_row, dtypes) in rows.items():
-            size = np.size(parts.get(f"{name}.columns", ()))
+            size = np.size(left.get(f"{name}.columns", ()))
             shape = (size,) if per_row is None else (n_rows, per_row)
-            rules[f"{name}.columns"] = shape, (_narrowest(n_columns - 1),)
+            _take(left, f"{name}.columns", shape, (np.min_scalar_type(max(n_columns - 1, 0)),))
             if per_row is None:
-                rules[f"{name}.starts"] = (n_rows + 1,), (_narrowest(size),)
-            if dtypes is not None:
-                rules[f"{name}.values"] = shape, dtypes
-        wrong = parts.keys() ^ rules.keys() ^ (IDS & parts.keys())
-        if wrong:
-            raise MethodError(f"{', '.join(sorted(wrong))}: missing, or one array too many")
-        for name, (shape, dtypes) in rules.items():
-            require_shape(name, parts[name], shape)
-            if parts[name].dtype not in dtypes:
-                words = " or ".join(map(str, dtypes))
-                raise MethodError(f"{name} must be {words}, got {parts[name].dtype}")
-            require_finite(name, parts[name])
-        for name, (_, n_columns, *_) in rows.items():
-            _require_rows(name, *self._rows(name), n_columns)
-        if "fine_assignment.values" in parts:
-            if "fine" in parts:
-                counts, live = np.count_nonzero(parts["fine"], axis=1), parts["fine"]
-                live = live[live != 0]
-            else:
-                counts, live = np.diff(self._rows("fine")[1]), parts["fine.values"]
+                _take(left, f"{name}.starts", (n_rows + 1,), (np.min_scalar_type(size),))
+            if dtypes:
+                _take(left, f"{name}.values", shape, dtypes)
+            columns, starts = self._rows(name)
+            if starts[0] != 0 or starts[-1] != size or (np.diff(starts) < 0).any():
+                raise MethodError(f"{name}.starts must ascend from 0 to {size}")
+            if size and columns.max() >= n_columns:
+                raise MethodError(f"{name}.columns must be below {n_columns}, got {columns.max()}")
+            ascends = columns[1:] > columns[:-1]
+            ascends[starts[(starts > 0) & (starts < size)] - 1] = True  # a row begins there
+            if not ascends.all():
+                raise MethodError(f"{name}.columns must ascend in every row")
+        if left:
+            raise MethodError(f"{', '.join(left)}: more than a model has")
+        if has_fine:  # `starts` are those of "fine", the last of the rows
+            live = arrays["fine.values"] if table is None else table[table != 0.0]
+            counts = np.diff(starts) if table is None else np.count_nonzero(table, axis=1)
             most = min(settings.sparse_pca_components, dim)
-            if counts.max(initial=0) > most or not _survives(live, settings.threshold).all():
-                raise MethodError(
-                    f"fine must have at most {most} entries a row, each above the threshold "
-                    f"{settings.threshold}, got {counts.max()}"
-                )
+            is_above = np.abs(live, dtype=np.float64) > settings.threshold
+            if counts.max(initial=0) > most or not is_above.all():
+                rule = f"at most {most} entries a row, each above the threshold"
+                raise MethodError(f"fine must have {rule} {settings.threshold}, got {counts.max()}")
 
     @classmethod
     def of(
-        cls,
-        *,
-        settings: Settings,
-        user_ids: npt.ArrayLike,
-        item_ids: npt.ArrayLike,
-        seen: sparse.csr_array,
-        bias: Array,
-        coarse: Array,
-        coarse_assignment: sparse.csr_array,
-        fine: Array | None = None,
-        fine_assignment: sparse.csr_array | None = None,
+        cls, *, settings: Settings, user_ids: npt.ArrayLike, item_ids: npt.ArrayLike,
+        seen: sparse.csr_array, bias: Array, coarse: Array, coarse_assignment: sparse.csr_array,
+        fine: Array | None = None, fine_assignment: sparse.csr_array | None = None,
         provenance: Mapping[str, str] | None = None,
-    ) -> Model:
+    ) -> Model:  # fmt: skip
         """A model of these parts.
 
         Shapes: user_ids (U,), item_ids (I,), seen (U, I), bias (N,), coarse (C, D),
@@ -136,30 +141,24 @@ class Model:
         `fine_per_coarse` entries in every row.
         """
         n_users, n_items = np.size(user_ids), np.size(item_ids)
+        n_entities, n_coarse, n_fine = n_users + n_items, settings.n_coarse, settings.n_fine
         require_shape("seen", seen, (n_users, n_items))
-        require_shape("bias", bias, (n_users + n_items,))
+        require_shape("bias", bias, (n_entities,))
         pairs = stored_pairs(seen)
         arrays = {
-            "graph.columns": pairs.indices.astype(_narrowest(n_items - 1)),
-            "graph.starts": pairs.indptr.astype(_narrowest(pairs.nnz)),
+            "ids.users": np.asarray(user_ids),
+            "ids.items": np.asarray(item_ids),
+            "graph.columns": pairs.indices.astype(np.min_scalar_type(max(n_items - 1, 0))),
+            "graph.starts": pairs.indptr.astype(np.min_scalar_type(pairs.nnz)),
             "bias": bias[n_users:],
             "coarse": coarse,
         }
-        for name, given in (("ids.users", user_ids), ("ids.items", item_ids)):
-            ids = arrays[name] = np.asarray(given)
-            if ids.dtype.kind == "U" and ids.ndim == 1:
-                try:
-                    arrays[name], arrays[f"{name}.starts"] = pack_text(ids)
-                except StoreError as error:
-                    raise MethodError(f"{name}: {error}") from error
         if fine is not None:
-            require_shape("fine", fine, (settings.n_fine, settings.dim))
+            require_shape("fine", fine, (n_fine, settings.dim))
             arrays |= _fine_arrays(fine, settings.threshold)
-        sizes = (n_users + n_items, settings.n_coarse, settings.n_fine)
-        assignments = {
-            "coarse_assignment": (coarse_assignment, sizes[:2], settings.coarse_per_entity),
-            "fine_assignment": (fine_assignment, sizes[1:], settings.fine_per_coarse),
-        }
+        by_entity = coarse_assignment, (n_entities, n_coarse), settings.coarse_per_entity
+        by_coarse = fine_assignment, (n_coarse, n_fine), settings.fine_per_coarse
+        assignments = {"coarse_assignment": by_entity, "fine_assignment": by_coarse}
         for name, (matrix, shape, per_row) in assignments.items():
             if matrix is not None:
                 require_shape(name, matrix, shape)
@@ -167,20 +166,10 @@ class Model:
                 if (counts != per_row).any():
                     found = f"{counts.min()} to {counts.max()}"
                     raise MethodError(f"{name} must have {per_row} entries a row, got {found}")
-                columns = rows.indices.astype(_narrowest(shape[1] - 1))
-                arrays[f"{name}.columns"] = columns.reshape(shape[0], per_row)
-                arrays[f"{name}.values"] = rows.data.reshape(shape[0], per_row)
+                columns = rows.indices.astype(np.min_scalar_type(shape[1] - 1))
+                arrays[f"{name}.columns"] = columns.reshape(-1, per_row)
+                arrays[f"{name}.values"] = rows.data.reshape(-1, per_row)
         return cls(settings, arrays, provenance or {})
-
-    @property
-    def n_users(self) -> int:
-        """U."""
-        return self.arrays["graph.starts"].size - 1
-
-    @property
-    def n_items(self) -> int:
-        """I."""
-        return self.arrays["bias"].size
 
     @property
     def user_ids(self) -> Array:
@@ -210,7 +199,9 @@ class Model:
     @cached_property
     def coarse_assignment(self) -> sparse.csr_array:
         """S_c. Shapes: (N, C)."""
-        return self._matrix("coarse_assignment", (len(self.bias), self.settings.n_coarse))
+        return self._matrix(
+            "coarse_assignment", (self.n_users + self.n_items, self.settings.n_coarse)
+        )
 
     @cached_property
     def fine(self) -> Array | None:
@@ -252,27 +243,15 @@ class Model:
 
     def describe_stored(self) -> str:
         """`stored_bytes` in words, compared with one vector per entity."""
-        terms = self.stored_bytes()
-        tables, total = terms["coarse"] + terms["fine"], sum(terms.values())
-        full = max(len(self.bias) * self.settings.dim * self.coarse.itemsize, 1)
+        terms, dim = self.stored_bytes(), self.settings.dim
+        total, tables = sum(terms.values()), terms["coarse"] + terms["fine"]
+        full = max((self.n_users + self.n_items) * dim * self.arrays["coarse"].itemsize, 1)
         return (
             f"{total:,} bytes stored ({', '.join(f'{name} {n:,}' for name, n in terms.items())});\n"
             f"the tables alone are {100 * tables / full:.1f} % of one vector per entity "
             f"({full:,} bytes), everything is {100 * total / full:.1f} %;\n"
             f"inference propagates over the {self.arrays['graph.columns'].size:,} training pairs"
         )
-
-    def _require_ids(self, name: str) -> int:
-        """The number of these ids, which must be different."""
-        ids, starts = self.arrays.get(name, np.zeros(1)), self.arrays.get(f"{name}.starts")
-        try:
-            different: Any = np.unique(ids) if starts is None else set(unpack_text(ids, starts))
-        except StoreError as error:
-            raise MethodError(f"{name}: {error}") from error
-        n_ids = ids.size if starts is None else starts.size - 1
-        if ids.ndim != 1 or ids.dtype.kind not in "iu" or len(different) < n_ids:
-            raise MethodError(f"{name} must be integers or text, in one row and none of them twice")
-        return n_ids
 
     def _ids(self, name: str) -> Array:
         ids, starts = self.arrays[name], self.arrays.get(f"{name}.starts")
@@ -315,33 +294,27 @@ def load_model(path: str | PathLike[str], *, max_bytes: int = LIMIT) -> Model:
         raise StoreError(f"{path}: expected a model: {error}") from error
 
 
-def _require_rows(name: str, columns: Array, starts: Array, n_columns: int) -> None:
-    if starts[0] != 0 or starts[-1] != columns.size or (np.diff(starts) < 0).any():
-        raise MethodError(f"{name}.starts must ascend from 0 to {columns.size}")
-    if columns.size and columns.max() >= n_columns:
-        raise MethodError(f"{name}.columns must be below {n_columns}, got {columns.max()}")
-    ascends = columns[1:] > columns[:-1]
-    ascends[starts[(starts > 0) & (starts < columns.size)] - 1] = True  # a row begins there
-    if not ascends.all():
-        raise MethodError(f"{name}.columns must ascend in every row")
+def _take(
+    left: dict[str, Array], name: str, shape: tuple[int, ...], dtypes: tuple[Any, ...]
+) -> None:
+    """Remove an array that must be there, finite, of this shape and one of these types."""
+    if name not in left:
+        raise MethodError(f"{name}: missing")
+    array = left.pop(name)
+    require_shape(name, array, shape)
+    if array.dtype not in dtypes:
+        raise MethodError(f"{name} must be {' or '.join(map(str, dtypes))}, got {array.dtype}")
+    require_finite(name, array)
 
 
 def _fine_arrays(fine: Array, threshold: float) -> dict[str, Array]:
     """What soft() leaves, as it takes fewer bytes: the whole table, or its entries row by row."""
-    fine = np.where(_survives(fine, threshold), fine, fine.dtype.type(0))
+    is_above = np.abs(fine, dtype=np.float64) > threshold  # float16 would round the threshold
+    fine = np.where(is_above, fine, fine.dtype.type(0))
     starts = np.append(0, np.count_nonzero(fine, axis=1).cumsum())
     rows = {
-        "fine.columns": np.nonzero(fine)[1].astype(_narrowest(fine.shape[1] - 1)),
-        "fine.starts": starts.astype(_narrowest(int(starts[-1]))),
+        "fine.columns": np.nonzero(fine)[1].astype(np.min_scalar_type(fine.shape[1] - 1)),
+        "fine.starts": starts.astype(np.min_scalar_type(starts[-1])),
         "fine.values": fine[fine != 0],
     }
     return rows if sum(part.nbytes for part in rows.values()) < fine.nbytes else {"fine": fine}
-
-
-def _survives(fine: Array, threshold: float) -> npt.NDArray[np.bool_]:
-    """|x| > tau, in float64: narrower types would round the threshold."""
-    return np.abs(fine, dtype=np.float64) > threshold
-
-
-def _narrowest(largest: int) -> np.dtype[Any]:
-    return np.min_scalar_type(max(largest, 0))

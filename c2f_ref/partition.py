@@ -61,6 +61,8 @@ def partition(
     order, on any machine. Equal sizes have a price: a group of vertices that belong together is cut
     where it is larger than a part.
 
+    Vertices without an edge take no part in this: in their order, they fill up the smaller parts.
+
     Gowalla (N = 70,839; 810,128 edges), share of edges cut by 300 and by 100 parts: .716 and .582,
     in 3 and 2 s; METIS, with parts 3 % above the mean, .701 and .573; random parts .997 and .990.
     Time grows as edges * log(n_parts).
@@ -74,17 +76,29 @@ def partition(
     rows, columns = _edges(graph)
     n_vertices = graph.shape[0]
     _require_parts(n_parts, n_vertices)
-    labels = np.zeros(n_vertices, dtype=np.int64)
+    is_joined = np.zeros(n_vertices, dtype=np.bool_)
+    is_joined[rows] = True
+    if not is_joined.all():
+        rows, columns = (np.cumsum(is_joined)[ends] - 1 for ends in (rows, columns))
+    labels = np.zeros(is_joined.sum(), dtype=np.int64)
     widths = np.array([n_parts], dtype=np.int64)  # parts that each block is to become
-    while widths.max() > 1:
+    while widths.max() > 1 and labels.size:
         left_widths = (widths + 1) // 2  # a block of one part stays whole: it is all left
-        n_left = np.bincount(labels) * left_widths // widths
+        n_left = np.bincount(labels, minlength=widths.size) * left_widths // widths
         inside = labels[rows] == labels[columns]
         on_left = _bisect(rows[inside], columns[inside], labels, n_left, rng=rng)
         halves = np.stack((left_widths, widths - left_widths), axis=1).ravel()
         new_labels = np.cumsum(halves > 0, dtype=np.int64) - 1
         labels, widths = new_labels[2 * labels + ~on_left], halves[halves > 0]
-    return _refine(rows, columns, labels, n_parts, n_sweeps, rng=rng)
+    # Sizes of floor(N / n_parts) or one more, the larger ones where there are more joined vertices.
+    n_joined = np.bincount(labels, minlength=n_parts)
+    targets = np.full(n_parts, n_vertices // n_parts)
+    targets[np.argsort(-n_joined, kind="stable")[: n_vertices % n_parts]] += 1
+    n_alone = targets - n_joined
+    result = np.empty(n_vertices, dtype=np.int64)
+    result[~is_joined] = np.repeat(np.arange(n_parts), n_alone)
+    result[is_joined] = _refine(rows, columns, labels, n_alone, n_sweeps, rng=rng)
+    return result
 
 
 def metis_partition(graph: sparse.csr_array, n_parts: int, *, rng: np.random.Generator) -> IntArray:
@@ -184,20 +198,23 @@ def _bisect(
 
 
 def _refine(
-    rows: IntArray, columns: IntArray, labels: IntArray, n_parts: int, n_sweeps: int, *,
+    rows: IntArray, columns: IntArray, labels: IntArray, n_alone: IntArray, n_sweeps: int, *,
     rng: np.random.Generator,
 ) -> IntArray:  # fmt: skip
     """Move single vertices to the parts of most of their neighbours; sizes stay within 5 %.
 
     gain of a move = (neighbours in the new part) - (neighbours in the present part)
+
+    `n_alone` (n_parts,) counts the other vertices of each part, which stay.
     """
-    n_vertices = labels.size
-    least = max(1, 95 * n_vertices // (100 * n_parts))
-    most = -(-105 * n_vertices // (100 * n_parts))
+    n_vertices, n_parts = labels.size, n_alone.size
+    n_all = n_vertices + n_alone.sum()
+    least = max(1, 95 * n_all // (100 * n_parts))
+    most = -(-105 * n_all // (100 * n_parts))
     graph = sparse.csr_array(
         (np.ones(rows.size, dtype=np.int64), (rows, columns)), shape=(n_vertices, n_vertices)
     )
-    for sweep in range(n_sweeps if n_parts > 1 else 0):
+    for sweep in range(n_sweeps if n_parts > 1 and n_vertices else 0):
         heat = round(_SWEEP_HEAT * max(0.0, 1.0 - sweep / _N_HEATED_SWEEPS))
         movable = np.flatnonzero(rng.integers(2, size=n_vertices))
         membership = sparse.csr_array(
@@ -216,7 +233,7 @@ def _refine(
         candidates = candidates[np.diff(owners[candidates], prepend=-1) > 0]
         vertices, targets = movable[owners[candidates]], neighbours.indices[candidates]
         gains = gains[candidates]
-        sizes = np.bincount(labels, minlength=n_parts)
+        sizes = np.bincount(labels, minlength=n_parts) + n_alone
         entering = _best(targets, gains, most - sizes)
         vertices, targets, gains = vertices[entering], targets[entering], gains[entering]
         leaving = _best(labels[vertices], gains, sizes - least)

@@ -13,13 +13,15 @@ from importlib import import_module
 from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
+from threading import Lock, Timer
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .training import Progress
 
 SECONDS_BETWEEN = 0.2
+SLOW_SECONDS = 1.0
 START_OF_LINE = "\r\x1b[K"
 
 
@@ -66,10 +68,20 @@ def load_implementation(name: str | None = None) -> ModuleType:
 def one_blas_thread() -> Iterator[None]:
     """Run matrix products and decompositions on one thread: dividing a sum changes its rounding.
 
-    Edge: restores what was set before; may be nested.
+    Edge: may be nested, and entered by several threads at once; the last one to leave restores what
+    was set before.
     """
-    with _blas().limit(limits=1, user_api="blas"):
+    with _blas.lock:
+        if _blas.n_inside == 0:
+            _blas.limit = _controller().limit(limits=1, user_api="blas")
+        _blas.n_inside += 1
+    try:
         yield
+    finally:
+        with _blas.lock:
+            _blas.n_inside -= 1
+            if _blas.n_inside == 0:
+                _blas.limit.restore_original_limits()
 
 
 @contextmanager
@@ -96,8 +108,11 @@ def thread_count() -> int:
     return int(numba.get_num_threads()) if numba else 1
 
 
+_blas: Any = SimpleNamespace(lock=Lock(), n_inside=0, limit=None)
+
+
 @cache
-def _blas() -> Any:
+def _controller() -> Any:
     import scipy.linalg  # noqa: F401  its BLAS, and NumPy's, must be loaded to be found
     from threadpoolctl import ThreadpoolController
 
@@ -145,6 +160,18 @@ class ProgressLine:
     def close(self) -> None:
         """Leave the terminal on an empty line."""
         say(self.start, ends_line=False)
+
+
+@contextmanager
+def when_slow(text: str) -> Iterator[None]:
+    """Say what is being done, on stderr, if it takes longer than SLOW_SECONDS."""
+    timer = Timer(SLOW_SECONDS, say, [f"{text} ..."])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def say(text: str, ends_line: bool = True) -> None:

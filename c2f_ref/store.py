@@ -18,13 +18,11 @@ import json
 import math
 import os
 import sys
-import tempfile
 import time
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import pairwise
-from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -34,7 +32,7 @@ from numpy.lib import format as npy
 
 from . import __version__
 
-AnyPath: TypeAlias = str | PathLike[str]
+AnyPath: TypeAlias = str | os.PathLike[str]
 Array: TypeAlias = npt.NDArray[Any]
 Stored: TypeAlias = tuple[dict[str, Any], dict[str, Array]]
 """The caller's header, and arrays by name."""
@@ -65,8 +63,7 @@ def write_store(
     numbers, arrays named as a member above, damage on the way to the disk.
     """
     plain = {
-        name: np.asarray(array, array.dtype.newbyteorder("<"), order="C")
-        for name, array in arrays.items()
+        name: np.asarray(a, a.dtype.newbyteorder("<"), order="C") for name, a in arrays.items()
     }
     entries = {name: _describe(array) for name, array in plain.items()}
     versions = {"c2f_ref": __version__, "numpy": np.__version__, "python": sys.version.split()[0]}
@@ -80,8 +77,7 @@ def write_store(
                 info = zipfile.ZipInfo(f"{name}.npy")  # dated 1980, whenever it is written
                 info.create_system, info.external_attr = 3, 0o600 << 16
                 with archive.open(info, "w") as member:
-                    npy.write_array_header_1_0(member, npy.header_data_from_array_1_0(array))
-                    member.write(_bytes_of(array))
+                    npy.write_array(member, array, (1, 0), allow_pickle=False)
         _read_all(file, path, kind, LIMIT)
 
 
@@ -97,7 +93,8 @@ def replacing(path: AnyPath) -> Iterator[BinaryIO]:
     the new file.
     """
     path = Path(path)
-    _require_file(path)
+    if path.exists() and not path.is_file():
+        raise FileExistsError(f"{path}: expected a file, got something else")
     prefix = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}-"
     for left in path.parent.glob(f"{prefix}*.tmp"):
         with suppress(FileNotFoundError):  # another save may remove it first
@@ -122,8 +119,8 @@ def replacing(path: AnyPath) -> Iterator[BinaryIO]:
 
 def require_place(path: AnyPath) -> None:
     """Raise OSError unless a file can be written at `path`; ask before a long computation."""
-    _require_file(Path(path))
-    tempfile.TemporaryFile(dir=Path(path).parent).close()
+    with suppress(StoreError), replacing(path):
+        raise StoreError("nothing is to be written yet")
 
 
 def read_store(path: AnyPath, kind: str, *, max_bytes: int = LIMIT) -> Stored:
@@ -142,8 +139,8 @@ def read_header(path: AnyPath, kind: str) -> tuple[dict[str, Any], dict[str, Any
     No array is read: one that is not as the JSON says is found by `read_store`.
     Errors: as `read_store`.
     """
-    with Path(path).open("rb") as file, _archive(file, path, LIMIT) as archive:
-        return _described(archive, kind)
+    with Path(path).open("rb") as file:
+        return _read_all(file, path, kind, LIMIT, has_arrays=False)
 
 
 def read_arrays(path: AnyPath, *, max_bytes: int = LIMIT) -> dict[str, Array]:
@@ -162,15 +159,11 @@ def pack_text(texts: Iterable[str]) -> tuple[Array, Array]:
     Shapes: n texts -> (bytes,) uint8, (n + 1,) of the narrowest unsigned type.
     Errors: StoreError for what no NumPy array of text can hold: a NUL at the end, a surrogate.
     """
-    try:
-        pieces = [str(text).encode() for text in texts]
-    except ValueError as error:
-        raise StoreError(f"text must be Unicode, got {error}") from error
-    if any(piece.endswith(b"\0") for piece in pieces):
-        raise StoreError("text must not end with NUL")
-    starts = np.cumsum([0, *map(len, pieces)])
+    pieces = [str(text).encode("utf-8", "surrogatepass") for text in texts]
     content = np.frombuffer(b"".join(pieces), np.uint8)
-    return content, starts.astype(np.min_scalar_type(content.size))
+    starts = np.cumsum([0, *map(len, pieces)]).astype(np.min_scalar_type(content.size))
+    unpack_text(content, starts)
+    return content, starts
 
 
 def unpack_text(content: Array, starts: Array) -> list[str]:
@@ -179,15 +172,14 @@ def unpack_text(content: Array, starts: Array) -> list[str]:
     Errors: StoreError for arrays that `pack_text` does not give.
     """
     ends, raw = starts.ravel().tolist(), content.tobytes()
-    found = content.dtype.str, starts.dtype, content.ndim, starts.ndim
-    is_packed = found == ("|u1", np.min_scalar_type(len(raw)), 1, 1)
-    if not is_packed or ends[:1] + ends[-1:] != [0, len(raw)] or ends != sorted(ends):
-        words = f"starts of the narrowest unsigned type that ascend from 0 to {len(raw)}"
-        raise StoreError(f"text must be uint8, with {words}")
+    found = content.dtype, starts.dtype, content.ndim, starts.ndim, *ends[:1], *ends[-1:]
+    packed = np.uint8, np.min_scalar_type(len(raw)), 1, 1, 0, len(raw)
+    if found != packed or ends != sorted(ends):
+        raise StoreError(f"text must be uint8, with narrow starts that ascend from 0 to {len(raw)}")
     try:
         texts = [raw[start:end].decode() for start, end in pairwise(ends)]
     except ValueError as error:
-        raise StoreError(f"text must be UTF-8, got {error}") from error
+        raise StoreError(f"text must be Unicode, got {error}") from error
     if any(text.endswith("\0") for text in texts):
         raise StoreError("text must not end with NUL")
     return texts
@@ -214,39 +206,36 @@ def _archive(file: BinaryIO, path: AnyPath, max_bytes: int) -> Iterator[zipfile.
             infos, names = archive.infolist(), archive.namelist()
             most = max_bytes if any(info.compress_type for info in infos) else size
             if len(set(names)) < len(names) or sum(info.file_size for info in infos) > most:
-                words = f"expected different members of at most {most:,} bytes"
-                raise StoreError(f"{words}, got {names}")
+                raise StoreError(f"expected different members of at most {most:,} bytes: {names}")
             yield archive
-    except StoreError as error:
-        raise StoreError(f"{path}: {error}") from error
     except Exception as error:  # zipfile, numpy and json have many errors for damage
-        raise StoreError(f"{path}: damaged: {error!r}") from error
+        words = str(error) if isinstance(error, StoreError) else f"damaged: {error!r}"
+        raise StoreError(f"{path}: {words}") from error
 
 
-def _read_all(file: BinaryIO, path: AnyPath, kind: str, max_bytes: int) -> Stored:
+def _read_all(
+    file: BinaryIO, path: AnyPath, kind: str, max_bytes: int, *, has_arrays: bool = True
+) -> Stored:
+    """The caller's header, and the arrays, or what the JSON says of them."""
     with _archive(file, path, max_bytes) as archive:
-        header, entries = _described(archive, kind)
-        return header, {name: _read(archive, name, entry) for name, entry in entries.items()}
-
-
-def _described(archive: zipfile.ZipFile, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The caller's header, and the JSON's entries for all arrays."""
-    infos, names = archive.infolist(), archive.namelist()
-    is_stored = not any(info.compress_type for info in infos)
-    if names[:2] != ["header.npy", "header_sha256.npy"] or not is_stored:
-        raise StoreError(f"expected an uncompressed file of format {kind!r}, its header first")
-    if infos[0].file_size > HEADER_LIMIT:
-        raise StoreError(f"header: must have at most {HEADER_LIMIT:,} bytes")
-    text, digest = (_read(archive, name).tobytes() for name in ("header", "header_sha256"))
-    if digest != hashlib.sha256(text).digest():
-        raise StoreError("header: its sha256 is not the one in header_sha256")
-    whole = json.loads(text)
-    if whole["format"] != kind:
-        raise StoreError(f"header: expected format {kind!r}, got {whole['format']!r}")
-    expected = [f"{name}.npy" for name in whole["arrays"]]
-    if names[2:] != expected:
-        raise StoreError(f"expected arrays {expected}, got {names[2:]}")
-    return whole["header"], whole["arrays"]
+        infos, names = archive.infolist(), archive.namelist()
+        is_stored = not any(info.compress_type for info in infos)
+        if names[:2] != ["header.npy", "header_sha256.npy"] or not is_stored:
+            raise StoreError(f"expected an uncompressed file of format {kind!r}, its header first")
+        if infos[0].file_size > HEADER_LIMIT:
+            raise StoreError(f"header: must have at most {HEADER_LIMIT:,} bytes")
+        text, digest = (_read(archive, name).tobytes() for name in ("header", "header_sha256"))
+        if digest != hashlib.sha256(text).digest():
+            raise StoreError("header: its sha256 is not the one in header_sha256")
+        whole = json.loads(text)
+        header, entries = whole["header"], whole["arrays"]
+        if whole["format"] != kind:
+            raise StoreError(f"header: expected format {kind!r}, got {whole['format']!r}")
+        if names[2:] != [f"{name}.npy" for name in entries]:
+            raise StoreError(f"expected arrays {list(entries)}, got {names[2:]}")
+        if has_arrays:
+            return header, {name: _read(archive, name, entry) for name, entry in entries.items()}
+        return header, entries
 
 
 def _read(archive: zipfile.ZipFile, name: str, entry: Mapping[str, Any] | None = None) -> Array:
@@ -259,29 +248,16 @@ def _read(archive: zipfile.ZipFile, name: str, entry: Mapping[str, Any] | None =
             raise StoreError(f"{name}: must be plain numbers, got {dtype}")
         n_bytes = archive.getinfo(f"{name}.npy").file_size - member.tell()
         if is_fortran or min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != n_bytes:
-            words = f"{dtype} of shape {shape} in C order"
-            raise StoreError(f"{name}: {n_bytes:,} bytes are not {words}")
+            raise StoreError(f"{name}: {n_bytes:,} bytes are not {dtype} {shape} in C order")
         array = np.empty(shape, dtype)
-        content, done = _bytes_of(array), 0
-        while part := member.read(2**16):  # in pieces: all at once would be in memory twice
-            content[done : done + len(part)] = part
-            done += len(part)
-    if done != n_bytes:
-        raise StoreError(f"{name}: must have {n_bytes:,} bytes, got {done:,}")
+        content = array.reshape(-1).view(np.uint8).data
+        for place in range(0, n_bytes, 2**16):  # all at once would be in memory twice
+            content[place : place + 2**16] = member.read(2**16)  # ValueError if there is less
     if entry is not None and entry != _describe(array):
         raise StoreError(f"{name}: must be {entry}, got {_describe(array)}")
     return array
 
 
-def _require_file(path: Path) -> None:
-    if path.exists() and not path.is_file():
-        raise FileExistsError(f"{path}: expected a file, got something else")
-
-
-def _bytes_of(array: Array) -> memoryview:
-    return array.reshape(-1).view(np.uint8).data
-
-
 def _describe(array: Array) -> dict[str, Any]:
-    digest = hashlib.sha256(_bytes_of(array)).hexdigest()
+    digest = hashlib.sha256(array.reshape(-1).view(np.uint8).data).hexdigest()
     return {"shape": list(array.shape), "dtype": array.dtype.str, "sha256": digest}

@@ -30,7 +30,7 @@ from c2f_ref.runtime import ProgressLine
 from c2f_ref.training import to_model, train, with_overrides
 
 K = 20
-QUICK = ("max_epochs=61", "patience=2")
+QUICK = ("both.max_epochs=61", "both.patience=2")
 """For planted pairs: enough to see the shape of the curve in under a minute."""
 
 

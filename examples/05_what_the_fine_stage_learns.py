@@ -19,7 +19,7 @@ from scipy import sparse
 from c2f_ref import method
 from c2f_ref.evaluation import embed_model
 from c2f_ref.method import State
-from c2f_ref.plots import plot_bridges, plot_sparsity, save_picture
+from c2f_ref.plots import plot_bridges, save_picture
 from c2f_ref.runtime import ProgressLine
 from c2f_ref.training import Progress, to_model, train
 
@@ -96,11 +96,8 @@ def main() -> None:
     print(f"{shares}, from coarse to fine, trained")
 
     options.out.mkdir(parents=True, exist_ok=True)
-    shown = {"start": tables["start"]} | {f"{n}, thresholded": each for n, each in kept.items()}
-    pictures = {"fine_table": plot_sparsity(shown)[0], "bridges": plot_bridges(trained.assignment)}
-    for name, axes in pictures.items():
-        save_picture(axes, options.out / f"{name}.png")
-        print(f"wrote {options.out / name}.png")
+    save_picture(plot_bridges(trained.assignment), options.out / "bridges.png")
+    print(f"wrote {options.out / 'bridges.png'}")
 
 
 def item_groups(seen: sparse.csr_array, held_out: sparse.csr_array) -> dict[str, Any]:

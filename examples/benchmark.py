@@ -3,6 +3,7 @@
     python examples/benchmark.py [DATA] [--split FILE] [--repeats 5] [--threads N] [--only NAME...]
         [--no-method] [--json]
     python examples/benchmark.py --scaling [PAIRS...]
+    python examples/benchmark.py --reading [LINES]
 
 The unit p is one SciPy product `norm_adjacency @ X`, X (N, D) float32. Figures are medians of
 interleaved repeats, after one call each that compiles; compare ratios, not seconds. Columns:
@@ -12,7 +13,8 @@ BLAS runs on one thread, as in training; `--threads` is for compiled loops and t
 planted pairs; DATA is what `c2f-ref train` takes.
 
 `--scaling` times both steps of `fast` on planted graphs of these sizes (D = 64); by default it
-takes a few minutes and 3 GiB.
+takes a few minutes and 3 GiB. `--reading` times a CSV of so many lines (2 million) against pandas,
+where it is installed.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -34,7 +37,7 @@ from common import table
 from workload import PAIRS_PER_USER, Inputs, Plans, Times, communities, operations, steps, timed
 
 from c2f_ref import fast, method
-from c2f_ref.interactions import planted, read_split, split_ratio
+from c2f_ref.interactions import planted, read_interactions, read_split, split_ratio
 from c2f_ref.method import Settings
 from c2f_ref.runtime import at_most, one_blas_thread, thread_count
 
@@ -78,11 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", choices=LABELS, default=list(LABELS), metavar="NAME")
     parser.add_argument("--no-method", action="store_true", help="leave out the slow column")
     parser.add_argument("--scaling", type=int, nargs="*", metavar="PAIRS")
+    parser.add_argument("--reading", type=int, nargs="?", const=2_000_000, metavar="LINES")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     if options.repeats < 1:
         parser.error(f"--repeats must be at least 1, got {options.repeats}")
-    torch = torch_or_none()
+    if options.reading:
+        print(reading_times(options.reading, options.repeats))
+        return
+    torch = module_or_none("torch")
     if torch and options.threads:
         torch.set_num_threads(options.threads)
     with one_blas_thread(), at_most(options.threads):
@@ -111,10 +118,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report(header, times, options.json)
 
 
-def torch_or_none() -> Any:
+def reading_times(n_lines: int, repeats: int) -> str:
+    """CPU seconds to read a CSV of users, items, ratings, timestamps, here and with pandas."""
+    rng, pandas = np.random.default_rng(0), module_or_none("pandas")
+    users = np.sort(rng.integers(1, n_lines // 20 + 2, n_lines))
+    items, times = rng.zipf(1.3, n_lines) % 26_744, rng.integers(10**9, 2 * 10**9, n_lines)
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "ratings.csv")
+        rows = zip(users.tolist(), items.tolist(), times.tolist(), strict=True)
+        lines = (f"{user},{item},4.5,{at}\n" for user, item, at in rows)
+        path.write_text("userId,movieId,rating,timestamp\n" + "".join(lines))
+        calls = {"c2f_ref": read_interactions} | ({"pandas": pandas.read_csv} if pandas else {})
+        seconds: dict[str, list[float]] = {name: [] for name in calls}
+        for _ in range(repeats):
+            for name, call in calls.items():
+                began = time.process_time()
+                call(path)
+                seconds[name].append(time.process_time() - began)
+    medians = {name: median(row) for name, row in seconds.items()}
+    text = f"{n_lines:,} lines: " + ", ".join(f"{name} {s:.2f} s" for name, s in medians.items())
+    return text + (f", ratio {medians['c2f_ref'] / medians['pandas']:.1f}" if pandas else "")
+
+
+def module_or_none(name: str) -> Any:
     """The module, or None where it is not installed."""
     try:
-        return importlib.import_module("torch")
+        return importlib.import_module(name)
     except ImportError:
         return None
 

@@ -93,10 +93,9 @@ def models_of_one_seed(have: Given, seed: int) -> dict[str, Model]:
     given = norm_adjacency_of(split.train, dtype), split.train.n_users, settings, ops
     # As many epochs as the fine stage, with the evaluation that ended it, and no patience.
     last = fine.epoch
-    schedule = replace(
-        recipe.fine, max_epochs=last + 1, patience=last + 2, max_fixed_epochs=None
-    ).for_pairs(split.train.n_pairs)
+    schedule = replace(recipe.fine, max_epochs=last + 1, patience=last + 2, max_fixed_epochs=None)
     ours = Additions(schedule, split.train, ops)
+    schedule = ours.schedule
     hooks = ours.draw_epoch, ours.judge(split.valid.matrix()), ours.choose
 
     def control(stage: CoarseStage, phase: int) -> Snapshot:

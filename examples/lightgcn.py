@@ -103,8 +103,8 @@ def train_lightgcn(
     stage = LightGCNStage(norm_adjacency_of(pairs, np.float32), pairs.n_users, settings, ops)
     table = 0.1 * rng.standard_normal((pairs.n_entities, settings.dim), dtype=np.float32)
     tables: Any = table.astype(np.float64), np.zeros(pairs.n_entities)
-    schedule = schedule.for_pairs(pairs.n_pairs)
     ours = Additions(schedule, pairs, ops)
+    schedule = ours.schedule
     judge = ours.judge(split.valid.matrix())
     start = replace(method.start_state(tables, stage.refresh(None, tables), rng=rng), phase=2)
     with one_blas_thread():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,15 @@ def _data_folder(name: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no folder {name} in ../shared/data nor in $C2F_DATA: no test on real data")
     return folder
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread for compiled loops: with small inputs, waiting for a second takes far longer."""
+    from c2f_ref.runtime import at_most  # `tests/device` runs without it
+
+    with at_most(1):
+        yield
 
 
 @pytest.fixture(scope="session")

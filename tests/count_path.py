@@ -28,8 +28,8 @@ from c2f_ref import cli, planted
 PACKAGE = Path(c2f_ref.__file__).parent
 LIMITS = {"train": (16, 110), "conformance": (7, None)}
 """Files and functions that a command may pass."""
-SMALL = ["n_coarse=24", "n_fine=12", "dim=16", "max_epochs=5", "max_fixed_epochs=1"]
-SMALL += ["draws_per_epoch=2000"]
+SMALL = ["n_coarse=24", "n_fine=12", "dim=16", "both.max_epochs=5"]
+SMALL += ["both.max_fixed_epochs=1", "both.draws_per_epoch=2000"]
 """Settings with which both phases of both stages and a refresh of each assignment take place."""
 
 

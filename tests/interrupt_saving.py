@@ -98,7 +98,8 @@ def kill_trainers(n_kills: int, rng: np.random.Generator) -> str:
     pairs = planted(n_users=40, n_items=50, rng=rng)
     split = split_ratio(pairs, valid=0.2, test=0.2, seed=0)
     settings = method.Settings(n_coarse=8, n_fine=4, dim=6, n_layers=2, fine_per_coarse=3)
-    changes = "batch=64 evaluate_every=1 patience=50 max_epochs=40 max_fixed_epochs=20"
+    changes = "both.batch=64 both.evaluate_every=1 both.patience=50 both.max_epochs=40"
+    changes += " both.max_fixed_epochs=20"
     rates = "coarse.lr=0.02 fine.lr=0.02"
     settings, recipe = with_overrides(settings, RECIPES["published"], f"{changes} {rates}".split())
     with TemporaryDirectory() as name:

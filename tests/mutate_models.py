@@ -4,7 +4,7 @@
 
 The files hold models, a checkpoint and a split. Some mutants have all hashes and sizes right, as
 an attacker would make them: those may give other content, but nothing that breaks the rules of a
-model, and no error but StoreError. The tests run 12,000.
+model, and no error but StoreError. The tests run 6,000.
 """
 
 from __future__ import annotations

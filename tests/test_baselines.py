@@ -15,9 +15,10 @@ from scipy import sparse
 from support import scalar
 from support.strategies import read_only, rngs
 
+from c2f_ref import baselines
 from c2f_ref.baselines import rank_by_graph_filter, rank_by_popularity
 from c2f_ref.interactions import load_split, read_folder
-from c2f_ref.method import mean_metrics
+from c2f_ref.method import MethodError, mean_metrics, rank_by
 
 KS = (5, 10, 20, 50)
 
@@ -81,6 +82,26 @@ def test_both_rank_as_scalar_loops_do(
         for item, score, wanted in zip(row, of_row, best, strict=True):
             both = (expected[item], expected[wanted]) if item >= 0 else (-math.inf, -math.inf)
             assert both == pytest.approx((score, score), rel=1e-12, abs=0)
+
+
+@given(rngs(), st.integers(1, 5), st.integers(1, 300), st.integers(0, 40), st.integers(1, 4))
+def test_lists_are_those_of_sorted_rows_ties_included(
+    rng: np.random.Generator, n_users: int, n_items: int, k: int, n_levels: int
+) -> None:
+    """Of few different scores, in more than one block of users, some of whom have nearly all."""
+    scores = rng.integers(n_levels, size=(n_users, n_items)) / 2 - 1
+    seen = matrix_of(rng.random((n_users, n_items)) < rng.choice([0.1, 0.95]))
+    users = rng.integers(n_users, size=7)
+    for of_block in (3, 128):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(baselines, "USERS_PER_BLOCK", of_block)
+            found = baselines._best(lambda block: scores[block].copy(), users, seen, k)
+        wanted = rank_by(lambda block: scores[block].copy(), users, seen, k)
+        assert all(map(np.array_equal, found, wanted))
+    with pytest.raises(MethodError, match="k must be at least 0, got -1"):
+        rank_by_popularity(users, seen, -1)
+    with pytest.raises(MethodError, match="users must be in"):
+        rank_by_popularity(users + n_users, seen, 1)
 
 
 POPULARITY = [0.0175, 0.0220, 0.0256, 0.0312, 0.0150, 0.0290, 0.0411, 0.0617]

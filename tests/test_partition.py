@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
+from support.agreement import assert_refused
 from support.strategies import read_only, rngs
 
-from c2f_ref.method import MethodError, bipartite
+from c2f_ref.method import bipartite
 from c2f_ref.partition import edge_cut, partition
 
-METIS_CUT = {("gowalla", 300): 0.7014, ("gowalla", 100): 0.5732}
-METIS_CUT |= {("lastfm", 60): 0.6314, ("lastfm", 20): 0.5070}
+METIS_CUT = {("gowalla", 100): 0.5732, ("lastfm", 60): 0.6314, ("lastfm", 20): 0.5070}
 """Share of pairs cut by METIS (pymetis 2025.2, its defaults), parts up to 3 % above the mean."""
 
 
@@ -73,25 +74,14 @@ def graphs(draw: st.DrawFn) -> sparse.csr_array:
 def test_cliques_in_a_row_are_separated_in_even_and_odd_numbers() -> None:
     """Two cliques of 7 have 42 edges and one between them; five of 8 have 140 and 4 between."""
     for sizes, cut in [([7, 7], 1 / 43), ([8] * 5, 4 / 144)]:
-        for seed in range(5):
+        for seed in range(3):
             labels = parts_of(cliques(sizes), len(sizes), seed)
             starts = np.cumsum(sizes) - sizes
             assert np.array_equal(labels, np.repeat(labels[starts], sizes))
             assert edge_cut(cliques(sizes), labels) == cut
 
 
-def test_edge_cut_counts_an_edge_once_whatever_its_storage() -> None:
-    """Edges 0-1 (both directions) and 1-2 (one); a loop and a stored 0 are no edges. Labels 0, 0,
-    1, 1 cut the second. A graph without edges has no cut.
-    """
-    entries = {(0, 1): 1.0, (1, 0): 1.0, (2, 1): -3.0, (3, 3): 1.0, (0, 3): 0.0}
-    ends = np.array(list(entries)).T
-    graph = sparse.coo_array((list(entries.values()), (ends[0], ends[1])), shape=(4, 4)).tocsr()
-    assert edge_cut(graph, np.array([0, 0, 1, 1])) == 1 / 2
-    assert edge_cut(sparse.csr_array((5, 5)), np.arange(5)) == 0.0
-    assert edge_cut(sparse.csr_array(np.eye(5)), np.arange(5)) == 0.0
-
-
+@settings(max_examples=20)
 @given(graph=graphs(), data=st.data(), rng=rngs())
 def test_parts_are_balanced_whatever_the_graph(graph: Any, data: Any, rng: Any) -> None:
     n_parts = data.draw(st.integers(1, graph.shape[0]))
@@ -99,40 +89,53 @@ def test_parts_are_balanced_whatever_the_graph(graph: Any, data: Any, rng: Any) 
 
 
 def test_parts_are_balanced_on_a_star_and_on_a_complete_bipartite_graph() -> None:
-    star, complete = (
-        [(0, j) for j in range(1, 37)],
-        [(i, j) for i in range(15) for j in range(15, 37)],
-    )
+    star, complete = ([(i, j) for i in range(n) for j in range(n, 37)] for n in (1, 15))
     for graph in (graph_of(star, 37), graph_of(complete, 37)):
-        for n_parts in (2, 3, 5, 18, 36, 37):
+        for n_parts in (2, 5, 36, 37):
             assert_balanced(parts_of(graph, n_parts, n_parts), 37, n_parts)
+
+
+def test_vertices_without_an_edge_change_no_label_of_the_others_and_take_no_time() -> None:
+    """Two million around a ring of 30 cliques, whose labels are those of the ring alone.
+
+    As many vertices as parts are joined where parts are large: they lie in parts of their own.
+    """
+    ring = cliques([5] * 30)
+    places = np.arange(150) * 13_000 + 7
+    ends = tuple(places[part] for part in ring.nonzero())
+    graph = sparse.csr_array((np.ones(ring.nnz), ends), shape=(2_000_000, 2_000_000))
+    began = time.process_time()
+    labels = parts_of(graph, 30)
+    assert time.process_time() - began < 10
+    assert_balanced(labels, 2_000_000, 30)
+    assert edge_cut(graph, labels) <= edge_cut(ring, np.repeat(np.arange(30), 5)) + 0.05
+    assert_balanced(parts_of(graph, 300), 2_000_000, 300)
+    assert_balanced(parts_of(sparse.csr_array((50, 50)), 7), 50, 7)
 
 
 @given(graph=graphs(), rng=rngs())
 def test_edge_cut_is_the_share_of_edges_with_two_labels(graph: Any, rng: Any) -> None:
+    """An edge counts once, whatever is stored; loops and stored zeros are none."""
     labels, dense = read_only(rng.integers(len(graph.indptr) - 1, size=graph.shape[0])), graph != 0
     ends = np.argwhere(np.triu((dense + dense.T).toarray(), 1)).tolist()
     expected = sum(labels[i] != labels[j] for i, j in ends) / len(ends) if ends else 0.0
     assert edge_cut(graph, labels) == expected
 
 
-@pytest.mark.parametrize("n_parts", [6, 11])
-def test_planted_groups_are_found(n_parts: int) -> None:
-    """A tenth above the planted cut at most; random labels cut 1 - 1/k of all edges."""
-    graph, groups = planted(44 * n_parts, 31 * n_parts, n_parts, 3)
-    allowed = 1.1 * edge_cut(graph, groups)
-    assert allowed < 0.65 * (1 - 1 / n_parts)
-    for seed in range(3):
-        assert edge_cut(graph, parts_of(graph, n_parts, seed)) <= allowed
+def test_planted_groups_are_found_and_dense_blocks_do_not_swing() -> None:
+    """A tenth above the planted cut at most; random labels cut 1 - 1/k of all edges.
 
-
-def test_dense_blocks_do_not_swing() -> None:
-    """K(50, 50) in two parts with a users and 50 - a items on the left cuts 1/2 + 2 (a/50 - 1/2)^2
-    of its edges: 1/2 at best.
+    K(50, 50) in two parts with a users and 50 - a items on the left cuts 1/2 + 2 (a/50 - 1/2)^2 of
+    its edges: 1/2 at best.
     """
-    graph = graph_of([(i, j) for i in range(50) for j in range(50, 100)], 100)
-    for seed in range(5):
-        assert edge_cut(graph, parts_of(graph, 2, seed)) < 0.54
+    dense = graph_of([(i, j) for i in range(50) for j in range(50, 100)], 100)
+    for seed in range(3):
+        assert edge_cut(dense, parts_of(dense, 2, seed)) < 0.54
+        for n_parts in (6, 11):
+            graph, groups = planted(44 * n_parts, 31 * n_parts, n_parts, 3)
+            allowed = 1.1 * edge_cut(graph, groups)
+            assert allowed < 0.65 * (1 - 1 / n_parts)
+            assert edge_cut(graph, parts_of(graph, n_parts, seed)) <= allowed
 
 
 @pytest.mark.parametrize(
@@ -146,20 +149,12 @@ def test_the_cut_of_real_data_is_near_that_of_metis(request: Any, data: str, n_p
     users = np.concatenate([np.full(len(line) - 1, line[0]) for line in lines])
     items = np.concatenate([line[1:] for line in lines])
     graph = bipartite(users, items, users.max() + 1, items.max() + 1)
-    for seed in range(3 if data == "lastfm" else 1):
-        labels = parts_of(graph, n_parts, seed)
-        assert_balanced(labels, graph.shape[0], n_parts)
-        assert edge_cut(graph, labels) <= 1.15 * METIS_CUT[data, n_parts]
+    labels = parts_of(graph, n_parts)
+    assert_balanced(labels, graph.shape[0], n_parts)
+    assert edge_cut(graph, labels) <= 1.15 * METIS_CUT[data, n_parts]
 
 
-def test_one_seed_gives_one_result_and_another_seed_another() -> None:
-    graph, _ = planted(60, 45, 5, 1)
-    first, again, other = (parts_of(graph, 5, seed) for seed in (7, 7, 8))
-    assert np.array_equal(first, again)
-    assert (first != other).any()
-
-
-def test_only_the_pattern_counts() -> None:
+def test_only_the_pattern_and_the_seed_count() -> None:
     """Neither the order of storage nor the type, values, directions, loops or stored zeros."""
     graph, _ = planted(60, 45, 5, 1)
     rows, columns = graph.nonzero()
@@ -173,31 +168,24 @@ def test_only_the_pattern_counts() -> None:
     loops = sparse.csr_array(graph + sparse.eye_array(graph.shape[0]))
     one_direction = sparse.csr_array(sparse.tril(graph))
     expected = parts_of(graph, 6)
+    assert (parts_of(graph, 6, 1) != expected).any()
     others = shuffled, wide, zeros, loops, one_direction, graph.astype(np.int32), graph.tocsc()
     for place, same in enumerate(others):
         assert np.array_equal(parts_of(read_only(same), 6), expected), place
         assert edge_cut(read_only(same), expected) == edge_cut(graph, expected), place
 
 
-@pytest.mark.parametrize("n_parts", [0, -1, 8, 2.5, 2.0, float("nan"), None])
-def test_a_number_of_parts_outside_1_to_n_is_refused(n_parts: Any) -> None:
-    message = rf"n_parts must be an integer in \[1, N = 7\], got {n_parts}"
-    with pytest.raises(MethodError, match=message):
-        parts_of(cliques([3, 4]), n_parts)
-    with pytest.raises(MethodError, match="n_parts"):
-        parts_of(sparse.csr_array((0, 0)), 1)
-
-
-def test_graphs_and_labels_that_make_no_sense_are_refused() -> None:
+def test_graphs_parts_and_labels_that_make_no_sense_are_refused() -> None:
+    for n_parts in (0, -1, 8, 2.5, 2.0, float("nan"), None):
+        message = rf"n_parts must be an integer in \[1, N = 7\], got {n_parts}"
+        assert_refused(message, parts_of, cliques([3, 4]), n_parts)
+    assert_refused("n_parts", parts_of, sparse.csr_array((0, 0)), 1)
     for graph, message in [
         (sparse.csr_array((3, 4)), r"graph must have shape \(3, 3\), got \(3, 4\)"),
         (sparse.csr_array(np.diag([1.0, np.nan, 1.0])), "graph must be finite, got nan"),
         (sparse.csr_array(np.diag([1.0, 1.0, np.inf])), "graph must be finite, got inf"),
     ]:
-        with pytest.raises(MethodError, match=message):
-            parts_of(graph, 2)
-        with pytest.raises(MethodError, match=message):
-            edge_cut(graph, np.zeros(3, dtype=np.int64))
+        assert_refused(message, parts_of, graph, 2)
+        assert_refused(message, edge_cut, graph, np.zeros(3, dtype=np.int64))
     for labels in (np.zeros(6, dtype=np.int64), np.zeros(7), np.full(7, -1), np.full(7, 7)):
-        with pytest.raises(MethodError, match="labels must"):
-            edge_cut(cliques([3, 4]), labels)
+        assert_refused("labels must", edge_cut, cliques([3, 4]), labels)

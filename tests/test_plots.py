@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 from scipy import sparse
-from support.strategies import read_only
 
 from c2f_ref import plots
 
@@ -31,8 +30,6 @@ COARSE = evaluations(
 FINE = evaluations("fine", (1, 0, 0, 0.4), (1, 6, 0, 0.6))
 BRIDGES = sparse.csr_array(np.array([[0, 0, 0.9, 0.1], [0.7, 0.3, 0, 0], [0, 0, 0.6, 0.4]]))
 BRIDGES.data.flags.writeable = False
-TABLE = read_only(np.array([[1.5, 0.0, -2.0, 0.0, 0.25], [0.0, 0.0, 0.0, 3.0, 0.0]]))
-POINTS = read_only(np.random.default_rng(0).standard_normal((11, 5)))
 
 
 def lines_of(axes: Any) -> list[tuple[str, list[float], list[float]]]:
@@ -76,21 +73,6 @@ def test_every_refresh_has_its_step_between_its_evaluations(spans: list[tuple[in
     np.testing.assert_array_equal(counts, np.diff(refreshes))
 
 
-def test_stored_entries_are_black_and_the_title_counts_them() -> None:
-    """4 of 10 entries, 1, none and all: white is 0, black the largest."""
-    tables = {"before": TABLE, "after": np.where(TABLE == 3.0, TABLE, 0.0), "none": 0 * TABLE}
-    before, after, none, full = plots.plot_sparsity({**tables, "all": TABLE + 5})
-    assert before.get_title() == "before\n4 of 10 entries are stored (black), 60.0 % are 0"
-    assert after.get_title() == "after\n1 of 10 entries are stored (black), 90.0 % are 0"
-    shown = [[[1, 0, 1, 0, 1], [0, 0, 0, 1, 0]], [[0] * 5, [0, 0, 0, 1, 0]]]
-    for axes, entries in zip((before, after), shown, strict=True):
-        np.testing.assert_array_equal(axes.images[0].get_array(), entries)
-        assert (axes.images[0].get_cmap().name, axes.images[0].get_clim()) == ("Greys", (0, 1))
-    for axes, shade in ((none, 1.0), (full, 0.0)):
-        colours = axes.images[0].to_rgba(axes.images[0].get_array())[..., :3]
-        assert (colours == shade).all()
-
-
 def test_bridges_are_ordered_by_the_heaviest_fine_row() -> None:
     """The second coarse row leans on fine row 0, the others, in their order, on 2."""
     axes = plots.plot_bridges(BRIDGES)
@@ -98,70 +80,10 @@ def test_bridges_are_ordered_by_the_heaviest_fine_row() -> None:
     assert axes.get_title() == "6 bridges to 4 of 4 fine rows"
 
 
-def test_entities_and_nodes_are_drawn_at_length_one_in_the_plane_of_the_entities() -> None:
-    """Unit entities lie four times on the first axis and twice on the second: shares 2 to 1.
-
-    The third coordinate of a node is not visible, and a node of zeros is drawn at 0.
-    """
-    entities = np.array([[3.0, 0, 0], [-2, 0, 0], [5, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -4, 0]])
-    coarse = np.array([[3.0, 4.0, 0.0], [8.0, 0.0, 6.0], [0.0, 0.0, 0.0]])
-    axes = plots.plot_embeddings(entities, 5, coarse, np.array([[0.0, -4.0, 3.0]]))
-    users, items, *nodes = [np.asarray(drawn.get_offsets()) for drawn in axes.collections]
-    np.testing.assert_allclose(users, [[1, 0], [-1, 0], [1, 0], [-1, 0], [0, 1]], atol=1e-12)
-    np.testing.assert_allclose(items, [[0, -1]], atol=1e-12)
-    np.testing.assert_allclose(nodes[0], [[0.6, 0.8], [0.8, 0], [0, 0]], atol=1e-12)
-    np.testing.assert_allclose(nodes[1], [[0, -0.8]], atol=1e-12)
-    labels = ["5 of 5 users", "1 of 1 items", "3 coarse nodes", "1 fine nodes"]
-    assert labels_of(axes) == labels
-    assert axes.get_xlabel() == "component 1 (67 % of the entities' variance)"
-    assert axes.get_ylabel() == "component 2 (33 % of the entities' variance)"
-
-
-def test_of_many_entities_some_are_drawn_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where all are drawn, their centre is at 0."""
-    users, items, _ = plots.plot_embeddings(POINTS, 8, TABLE).collections
-    entities = np.concatenate([users.get_offsets(), items.get_offsets()])
-    np.testing.assert_allclose(entities.mean(axis=0), 0, atol=1e-12)
-    monkeypatch.setattr(plots, "MOST_ENTITIES", 6)
-    expected = ["4 of 8 users", "2 of 3 items", "3 coarse nodes"]
-    assert labels_of(plots.plot_embeddings(POINTS, 8, POINTS[:3])) == expected
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(2, 9), st.integers(2, 7))
-def test_no_other_plane_holds_more_of_the_variance(seed: int, n_points: int, dim: int) -> None:
-    """Orthonormal directions with the shares that points have along them, signs fixed.
-
-    20 random planes hold no more; mirrored points have the same plane.
-    """
-    rng = np.random.default_rng(seed)
-    points = rng.standard_normal((n_points, dim)) * rng.uniform(0.1, 3.0, dim)
-    centre, directions, shares = plots.principal_plane(points)
-    centred = points - centre
-    total = (centred**2).sum()
-    np.testing.assert_allclose(directions @ directions.T, np.eye(2), atol=1e-9)
-    along = ((centred @ directions.T) ** 2).sum(axis=0)
-    np.testing.assert_allclose(along / total, shares, atol=1e-9)
-    for _ in range(20):
-        other = np.linalg.qr(rng.standard_normal((dim, 2)))[0]
-        assert ((centred @ other) ** 2).sum() / total <= shares.sum() + 1e-9
-    assert (directions[[0, 1], np.abs(directions).argmax(axis=1)] > 0).all()
-    np.testing.assert_allclose(plots.principal_plane(-points)[1], directions, atol=1e-6)
-
-
-@pytest.mark.parametrize("points", [np.ones((3, 4)), np.ones((1, 4)), np.ones((3, 1))])
-def test_equal_points_have_no_variance_to_share(points: Any) -> None:
-    centre, directions, shares = plots.principal_plane(points)
-    assert shares.tolist() == [0, 0]
-    assert directions.shape == (2, points.shape[1])
-    np.testing.assert_array_equal((points - centre) @ directions.T, np.zeros((len(points), 2)))
-
-
 PICTURES: dict[str, Callable[..., Any]] = {
     "training": lambda axes=None: plots.plot_training(COARSE, axes),
     "no training": lambda axes=None: plots.plot_training([], axes),
-    "sparsity": lambda axes=None: plots.plot_sparsity({"fine": TABLE}, axes and [axes])[0],
     "bridges": lambda axes=None: plots.plot_bridges(BRIDGES, axes),
-    "embeddings": lambda axes=None: plots.plot_embeddings(POINTS, 8, POINTS[:3], POINTS[3:5], axes),
 }
 """All of read-only arrays: to write to one is an error."""
 

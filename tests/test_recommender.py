@@ -132,10 +132,12 @@ def test_what_is_learned_is_what_training_leaves(n_fine: int) -> None:
     settings = replace(SETTINGS, n_fine=n_fine)
     stages = [stage for stage in train(SPLIT, settings, QUICK, seed=3, ops=method) if stage]
     assert len(stages) == (2 if n_fine else 1)
+    chosen = max((stage.chosen for stage in reversed(stages)), key=lambda each: each.ndcg)
+    best = stages[:1] if chosen is stages[0].chosen else stages
     made, wanted = estimator(n_fine=n_fine).fit(SPLIT.train, SPLIT.valid), estimator(n_fine=n_fine)
     found = tuple(evaluation for stage in stages for evaluation in stage.evaluations)
-    model = to_model(SPLIT, settings, *(stage.chosen for stage in stages))
-    wanted._serve(model, stages[-1].chosen.ndcg, found)
+    model = to_model(SPLIT, settings, *(stage.chosen for stage in best))
+    wanted._serve(model, chosen.ndcg, found)
     assert content(made) == content(wanted)
     assert made.model_.settings == settings
     assert (made.user_ids_[7], made.item_ids_[11]) == ("u7", "i11")
@@ -149,6 +151,27 @@ def test_drawn_validation_pairs_join_the_graph_after_training() -> None:
     ids, _ = made.recommend(SPLIT.train.user_ids, N_ITEMS)
     for user in range(N_USERS):
         assert not {f"i{item}" for item in seen_items(user)} & set(ids[user])
+
+
+def test_columns_are_named_and_rated_as_on_the_command_line(fitted: C2FRecommender) -> None:
+    """Pairs of training rated 5, the others 1; those of users and items unknown can be dropped."""
+    parts = [("train", 5), ("valid", 5), ("test", 1)]
+    frames = {}
+    for name, rating in parts:
+        part = getattr(SPLIT, name)
+        ids = part.user_ids[part.users].tolist(), part.item_ids[part.items].tolist()
+        frames[name] = {"wer": ids[0], "was": ids[1], "note": [rating] * part.n_pairs}
+    how = {"user_column": "wer", "item_column": "was", "rating_column": "note", "least_rating": 2}
+    frame = {name: frames["train"][name] + frames["test"][name] for name in frames["train"]}
+    again = estimator().fit(frame, frames["valid"], **how)
+    train, valid = ((frames[name]["wer"], frames[name]["was"]) for name in ("train", "valid"))
+    assert content(again) == content(estimator().fit(train, valid))
+    test = {name: [*frames["test"][name], "zz"] for name in ("wer", "was")}
+    columns = {"user_column": "wer", "item_column": "was"}
+    with pytest.raises(DataError, match="unknown user id 'zz'"):
+        fitted.evaluate(test, **columns)
+    dropped = fitted.evaluate(test, unknown="drop", **columns)
+    assert dropped == fitted.evaluate(SPLIT.test)
 
 
 def test_one_random_state_gives_one_result_byte_for_byte(fitted: C2FRecommender) -> None:
@@ -179,6 +202,14 @@ def test_progress_is_shown_on_stderr_by_default_where_somebody_reads_it(
         estimator(n_fine=0, verbose=verbose).fit(SPLIT.train)
         out, error = capsys.readouterr()
         assert (out, "NDCG" in error, bool(error)) == ("", is_shown, is_shown)
+    for verbose, is_told in ((0, False), (None, True)):  # what is odd is told by default
+        monkeypatch.setattr(recommender.ProgressLine, "wanted", lambda: False)
+        estimator(verbose=verbose).fit(SPLIT.train, SPLIT.valid)
+        assert ("which is the model" in capsys.readouterr().err) == is_told
+        rated = {"user": [1, 1, 1, 2, 2, 2], "item": [3, 4, 4, 3, 5, 6], "rating": [1] * 6}
+        estimator(verbose=verbose, n_fine=0).fit(rated)
+        told = "2 users and 4 items; dropped: 1 repeated; columns not used: rating"
+        assert (told in capsys.readouterr().err) == is_told
 
 
 def test_a_checkpoint_is_resumed(tmp_path: Path, fitted: C2FRecommender) -> None:
@@ -411,6 +442,22 @@ def test_a_saved_model_serves_as_the_estimator_did(tmp_path: Path, fitted: C2FRe
         save_model(tmp_path / "model.npz", replace(fitted.model_, provenance=provenance))
         read = C2FRecommender.load(tmp_path / "model.npz")
         assert (read.recipe, read.random_state) == (recipe, seed)
+
+
+def test_tables_may_be_saved_in_fewer_bytes(tmp_path: Path, fitted: C2FRecommender) -> None:
+    fitted.save(tmp_path / "m", tables="float16")
+    read = C2FRecommender.load(tmp_path / "m").model_
+    wanted = fitted.model_.with_tables("float16")
+    assert (read.coarse.dtype, read.bias.dtype) == (np.float16, fitted.model_.bias.dtype)
+    assert all(np.array_equal(read.arrays[name], part) for name, part in wanted.arrays.items())
+
+
+@pytest.mark.numba
+def test_a_model_of_compiled_training_is_float32(fitted: C2FRecommender) -> None:
+    made = estimator(implementation="fast").fit(SPLIT.train, SPLIT.valid)
+    found = {part.dtype for part in made.model_.arrays.values() if part.dtype.kind == "f"}
+    assert found == {np.dtype(np.float32)}
+    assert {made.model_.provenance["implementation"], "method"} == {"fast", "method"}
 
 
 def test_a_pickled_estimator_is_the_same(fitted: C2FRecommender) -> None:

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +61,18 @@ def bits(arrays: Any) -> dict[str, Any]:
     return {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in arrays.items()}
 
 
-def assert_refused(path: Path, content: bytes, words: str = "file") -> None:
+def assert_refused(path: Path, content: bytes, words: str = "file", read: Any = None) -> None:
     """The content is refused, and the error names the file."""
     path.write_bytes(content)
     with pytest.raises(StoreError, match=words) as caught:
-        read_store(path, KIND)
+        (read or read_store)(path, KIND)
     assert f"{path}: " in str(caught.value)
+
+
+def peak_of_refusing(path: Path, content: bytes, words: str = "file", read: Any = None) -> int:
+    """Bytes allocated while the content is refused again."""
+    assert_refused(path, content, words, read)
+    return peak_of(lambda: assert_refused(path, content, words, read)) - len(content)
 
 
 # Round trips
@@ -161,11 +168,6 @@ def test_text_comes_back_exactly(texts: list[str]) -> None:
     assert unpack_text(*pack_text(given)) == given.tolist()
 
 
-def test_one_long_text_among_many_takes_no_more_than_itself() -> None:
-    content, starts = pack_text(["x" * 20_000, *map(str, range(5000))])
-    assert content.nbytes + starts.nbytes < 20_000 + 5000 * (4 + 4) + 8
-
-
 @pytest.mark.parametrize("text", ["a\0", "\0", "\ud800", "a\udfff"])
 def test_text_that_no_array_could_give_back_is_refused(text: str) -> None:
     with pytest.raises(StoreError, match="text must"):
@@ -199,12 +201,12 @@ def test_packed_text_that_no_text_gives_is_refused(content: Any, starts: Any, dt
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_12000_damaged_files_are_refused_or_unchanged(tmp_path: Path, number: int) -> None:
+def test_6000_damaged_files_are_refused_or_unchanged(tmp_path: Path, number: int) -> None:
     """A model in four forms, a checkpoint, a split; `python tests/mutate_models.py` makes more."""
-    rng = np.random.default_rng([12000, number])
+    rng = np.random.default_rng([6000, number])
     payload = mutate_models.payloads(rng)[number]
-    outcomes = mutate_models.run(tmp_path / "file.npz", payload, 2000, rng=rng)
-    assert outcomes.total() == 2000
+    outcomes = mutate_models.run(tmp_path / "file.npz", payload, 1000, rng=rng)
+    assert outcomes.total() == 1000
     ways = {name.split(": ")[0] for name in outcomes}
     assert ways == {damage.__name__ for damage in mutate_models.DAMAGES}
     assert {name.split(": ")[1] for name in outcomes} <= {"refused", "unchanged", "other content"}
@@ -229,18 +231,12 @@ def test_a_reader_that_misses_damage_is_caught(tmp_path: Path) -> None:
         assert caught.type is error
 
 
-def test_a_file_above_the_cap_is_not_read(path: Path) -> None:
+def test_a_file_above_the_cap_or_of_another_format_is_named(path: Path) -> None:
     size = path.stat().st_size
     assert bits(read_store(path, KIND, max_bytes=size)[1]) == bits(ARRAYS)
-    for read in (
-        lambda: read_store(path, KIND, max_bytes=size - 1),
-        lambda: read_arrays(path, max_bytes=size - 1),
-    ):
+    for read in (partial(read_store, path, KIND), partial(read_arrays, path)):
         with pytest.raises(StoreError, match=rf"at most {size - 1:,} bytes, got {size:,}"):
-            read()
-
-
-def test_a_file_of_another_format_is_named(path: Path) -> None:
+            read(max_bytes=size - 1)
     with pytest.raises(StoreError, match=f"expected format 'other', got '{KIND}'"):
         read_store(path, "other")
     for content in (b"", b"user,item\n", npy_of(np.zeros(3)), archive([])):
@@ -260,17 +256,10 @@ def test_strange_shapes_are_refused_and_allocate_nothing(
     whole = described(KIND, {}, {"a": array})
     whole["arrays"]["a"]["shape"] = shape
     raw = npy("<f8", shape, array.tobytes()) if is_in_member else npy_of(array)
-    path.write_bytes(signed(whole, {"a": raw}))
-
-    def refused() -> None:
-        with pytest.raises(StoreError, match="file"):
-            read_store(path, KIND)
-
-    refused()
-    assert peak_of(refused) < 2**17
+    assert peak_of_refusing(path, signed(whole, {"a": raw})) < 2**17
 
 
-def test_members_that_overlap_allocate_nothing(path: Path) -> None:
+def test_members_that_overlap_or_are_too_many_allocate_nothing(path: Path) -> None:
     """A hundred entries of the directory for one member of 1 MB, as a ZIP bomb has them."""
     array = np.zeros(2**17)
     content = bytearray(archive([("a.npy", npy_of(array))]))
@@ -281,26 +270,10 @@ def test_members_that_overlap_allocate_nothing(path: Path) -> None:
     )
     end[8:10] = end[10:12] = (100).to_bytes(2, "little")
     end[12:16] = len(entries).to_bytes(4, "little")
-    path.write_bytes(bytes(content[:start]) + entries + bytes(end))
-
-    def refused() -> None:
-        with pytest.raises(StoreError, match="expected different members of at most"):
-            read_arrays(path, max_bytes=2 * array.nbytes)
-
-    assert peak_of(refused) < 2**19
-
-
-def test_a_directory_with_too_many_entries_is_not_read(path: Path) -> None:
-    content = archive((f"{number}.npy", b"") for number in range(5000))
-    path.write_bytes(content)
-
-    def refused() -> None:
-        with pytest.raises(
-            StoreError, match=r"expected an \.npz file that ends with the directory"
-        ):
-            read_arrays(path)
-
-    assert peak_of(refused) < 2**16 < len(content)
+    bomb, words = bytes(content[:start]) + entries + bytes(end), "different members of at most 1,"
+    assert peak_of_refusing(path, bomb, words, lambda path, _: read_arrays(path)) < 2**19
+    crowd, words = archive((f"{number}.npy", b"") for number in range(5000)), "ends with the dir"
+    assert peak_of_refusing(path, crowd, words, lambda path, _: read_arrays(path)) < 2**16
 
 
 @pytest.mark.parametrize(
@@ -311,9 +284,7 @@ def test_types_other_than_plain_numbers_are_refused(path: Path, dtype: Any) -> N
     whole = described(KIND, {}, {"a": array})
     assert_refused(path, signed(whole, {"a": npy(dtype, (6,), array.tobytes())}))
     whole["arrays"]["a"]["dtype"] = dtype
-    path.write_bytes(signed(whole, {"a": array}))
-    with pytest.raises(StoreError, match=r"a: must be .*, got .*'<f8'"):
-        read_store(path, KIND)
+    assert_refused(path, signed(whole, {"a": array}), r"a: must be .*, got .*'<f8'")
 
 
 class Trap:
@@ -364,9 +335,7 @@ def test_reading_opens_files_and_does_nothing_else(path: Path, tmp_path: Path) -
     ids=str,
 )  # fmt: skip
 def test_json_that_no_writer_writes_is_refused(path: Path, text: bytes) -> None:
-    path.write_bytes(signed(text, {"a": np.zeros(1)}))
-    with pytest.raises(StoreError, match="file"):
-        read_store(path, KIND)
+    assert_refused(path, signed(text, {"a": np.zeros(1)}))
 
 
 @pytest.mark.parametrize(
@@ -378,11 +347,11 @@ def test_json_that_no_writer_writes_is_refused(path: Path, text: bytes) -> None:
         (lambda m: m.update(a=m.pop("a")), "expected arrays"),
         (
             lambda m: m.update(a=npy("<i8", (6,), m["a"].tobytes())),
-            "a: must be .*'shape': .*'dtype': .*, got ",
+            "a: must be .*'dtype': .*, got ",
         ),
         (
             lambda m: m.update(a=npy("<f8", (2, 3), m["a"].tobytes())),
-            "a: must be .*'shape': .*'dtype': .*, got ",
+            "a: must be .*'shape': .*, go",
         ),
         (lambda m: m.update(a=npy("<f8", (6,), b"")), "a: 0 bytes are not float64"),
         (lambda m: m.update(a=npy_of(m["a"]) + b"\0"), "a: 49 bytes are not float64"),
@@ -397,9 +366,7 @@ def test_members_that_are_not_what_the_json_says_are_refused(
     arrays: dict[str, Any] = {"a": np.arange(6.0), "b": np.arange(6.0) + 1}
     whole = described(KIND, {}, arrays)
     change(arrays)
-    path.write_bytes(signed(whole, arrays))
-    with pytest.raises(StoreError, match=words):
-        read_store(path, KIND)
+    assert_refused(path, signed(whole, arrays), words)
 
 
 def test_a_member_that_is_there_twice_is_refused(path: Path) -> None:
@@ -431,10 +398,10 @@ def test_reading_takes_the_arrays_and_little_else(tmp_path: Path) -> None:
     assert peak_of(lambda: read_header(path, KIND)) < 2**17
 
 
-@pytest.mark.parametrize("module", ["store", "model", "device"])
-def test_numpy_is_all_that_is_loaded(module: str) -> None:
+def test_numpy_is_all_that_is_loaded() -> None:
+    """By the device, which imports store and model."""
     heavy = "{'numpy', 'scipy', 'numba', 'sklearn', 'matplotlib'}"
-    code = f"import sys, c2f_ref.{module}; print(*{heavy} & set(sys.modules))"
+    code = f"import sys, c2f_ref.device; print(*{heavy} & set(sys.modules))"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, check=True)
     assert done.stdout.split() == ["numpy"]

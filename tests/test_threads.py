@@ -51,14 +51,13 @@ def test_blas_has_one_thread_also_when_nested_and_then_as_many_as_before() -> No
 
 
 @pytest.mark.parametrize("n_threads", [0, -1])
-def test_a_count_below_one_is_an_error_and_changes_nothing(n_threads: int) -> None:
+def test_a_count_below_one_is_an_error_and_one_above_all_processors_means_all(
+    n_threads: int,
+) -> None:
     before = numba.get_num_threads()
     with pytest.raises(ValueError, match="number of threads"), at_most(n_threads):
         pytest.fail("must not get here")
     assert numba.get_num_threads() == before
-
-
-def test_more_threads_than_processors_are_as_many_as_processors() -> None:
     with at_most(numba.config.NUMBA_NUM_THREADS + 1):
         assert numba.get_num_threads() == numba.config.NUMBA_NUM_THREADS
 
@@ -67,14 +66,9 @@ def test_a_small_model_is_trained_by_one_thread(monkeypatch: pytest.MonkeyPatch)
     for small, expected in ((runs.SMALL, 1), (0, thread_count())):
         monkeypatch.setattr(runs, "SMALL", small)
         counts: set[int] = set()
-        train(
-            tiny_split(),
-            SETTINGS,
-            with_schedules(RECIPE, max_epochs=1),
-            seed=0,
-            ops=method,
-            watch=lambda _, counts=counts: counts.add(thread_count()),
-        )
+        recipe = with_schedules(RECIPE, max_epochs=1)
+        watch = lambda _, counts=counts: counts.add(thread_count())  # noqa: E731
+        train(tiny_split(), SETTINGS, recipe, seed=0, ops=method, watch=watch)
         assert counts == {expected}
 
 

@@ -6,86 +6,183 @@ Imports that need more than NumPy stand in the commands: `recommend` runs on Num
 from __future__ import annotations
 
 import argparse
+import csv
 import math
 import re
-from dataclasses import asdict
+from collections.abc import Container, Sequence
+from dataclasses import asdict, replace
 from itertools import zip_longest
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import Device, Settings, SettingsError, load_model
+from .. import Device, DeviceError, Settings, SettingsError, load_model
+from ..device import _Graph as Graph
+from ..device import embed_column
 from ..runtime import say
-from . import show, text_table
+from . import COLUMNS, compare, given, show, split_of, text_table
+
+if TYPE_CHECKING:
+    from .. import Model
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Recall and NDCG of a model, and of popularity, on the split's test pairs.
+    """Recall and NDCG of a model, of popularity and of the graph filter, on pairs it has not seen.
 
-    The interval is a bootstrap over users: the split, the seed and the training stay as they are.
+    These are the test pairs of DATA, split as for `train --hold-out`, or all pairs of --test. The
+    intervals are a bootstrap over users: split, seed and training stay as they are.
 
     example: c2f-ref evaluate model.npz ratings.csv --k 10 20
     """
-    from .. import DataError, embed_model, evaluation, read_split
+    from .. import DataError, Interactions, read_interactions
+    from ..interactions import interactions_within
 
     model = load_model(options.model)
-    split = read_split(options.data, split_file=options.split, seed=options.split_seed)
-    for kind in ("user_ids", "item_ids"):
-        known, ids = getattr(model, kind).tolist(), getattr(split.train, kind).tolist()
-        for old, new in zip_longest(known, ids, fillvalue="nothing"):
-            if old != new:
-                raise DataError(f"{kind} must be the model's, got {new!r} where it has {old!r}")
-    seen, test = model.seen, split.test.matrix()
-    if seen.multiply(test).nnz:
-        raise DataError("the model was trained on test pairs of this split: give its own split")
     trained_on = model.provenance.get("split")
-    if trained_on != split.describe():
-        say(f"note: the model was trained on another split: {trained_on}")
-    entities, ks = embed_model(model), options.k
-    by_user = evaluation.metrics_by_user(entities, model.bias, seen, test, ks)
-    intervals = evaluation.bootstrap_intervals(by_user, rng=np.random.default_rng(0))
-    rows = {"model": {name: float(each.mean()) for name, each in by_user.items()}}
-    for end, name in enumerate(("95 % from", "95 % to")):
-        rows[name] = {metric: interval[end] for metric, interval in intervals.items()}
-    counts = np.concatenate([np.zeros(model.n_users), seen.sum(axis=0)])
-    nothing = np.zeros((counts.size, 1))  # without embeddings, items are ranked by their counts
-    rows["popularity"] = evaluation.evaluate_embeddings(nothing, counts, seen, test, ks)
-    result = {"split": split.describe(), "trained_on": trained_on}
-    show(options, result | {"metrics": rows}, [split.describe(), text_table(rows, ".4f")])
+    if options.test:
+        ids = {"user_ids": model.user_ids, "item_ids": model.item_ids}
+        known = Interactions.from_csr(model.seen, **ids)
+        pairs = read_interactions(options.test, **given(options, *COLUMNS))
+        try:
+            test = interactions_within(known, pairs, unknown=options.unknown)
+        except DataError as error:
+            raise DataError(f"{error}, with --unknown drop", options.test) from error
+        described = test.describe()
+    else:
+        split = split_of(options)
+        for kind in ("user_ids", "item_ids"):
+            found, ids = getattr(model, kind).tolist(), getattr(split.train, kind).tolist()
+            for old, new in zip_longest(found, ids, fillvalue="nothing"):
+                if old != new:
+                    text = f"{kind} must be the model's, got {new!r} where it has {old!r}"
+                    raise DataError(f"{text}; --test takes pairs of some of them")
+        test, described = split.test, split.describe()
+        if n_seen := model.seen.multiply(test.matrix()).nnz:
+            raise DataError(
+                f"the model has seen {n_seen:,} of the {test.n_pairs:,} test pairs it would be "
+                "judged by: give the split of its training, and write it with train --hold-out"
+            )
+        if trained_on != described:
+            say(f"note: the model was trained on another split: {trained_on}")
+    rows = compare(model, test.matrix(), options.k)
+    result = {"split": described, "trained_on": trained_on}
+    show(options, result | {"metrics": rows}, [described, text_table(rows, ".4f")])
 
 
 def recommend(options: argparse.Namespace) -> None:
-    """The best items for some users, without those of their training pairs.
+    """The best items for some users, without those that they have.
 
-    example: c2f-ref recommend model.npz u17 u42 -k 5
+    A user has the pairs in the model's file: all pairs of its DATA, or the training pairs alone
+    after `train --hold-out`. A user without any gets the most popular items, marked as such, with
+    their numbers of users.
+
+    example: c2f-ref recommend model.npz u17 u42 -k 5 --names items.csv
     """
     device = Device.load(options.model, memory_budget=options.memory_budget)
-    _show_lists(options, device.user_ids, lambda ids: device.recommend(ids, options.k))
+    model, known = device._model, device.user_ids.tolist()
+    ids = _asked(options, known)
+    listed = dict(zip(ids, zip(*device.recommend(ids, options.k), strict=True), strict=True))
+    n_items_of = np.diff(model.arrays["graph.starts"])
+    popular = [user for user in ids if n_items_of[known.index(user)] == 0]
+    if popular:
+        counts = np.bincount(model.arrays["graph.columns"], minlength=model.n_items)
+        best = np.argsort(-counts, kind="stable")[: options.k]
+        listed |= dict.fromkeys(popular, (model.item_ids[best], counts[best]))
+    _show_lists(options, model, listed, popular)
 
 
 def similar(options: argparse.Namespace) -> None:
     """The items nearest to some items, by cosine of propagated embeddings.
 
-    example: c2f-ref similar model.npz i8 -k 5
+    example: c2f-ref similar model.npz i8 -k 5 --names items.csv
     """
-    from .. import C2FRecommender
+    model = load_model(options.model)
+    item_ids, graph = model.item_ids, Graph(model)
+    ids = _asked(options, item_ids.tolist())
+    columns = (embed_column(model, graph, number) for number in range(model.settings.dim))
+    table = np.stack([column[model.n_users :] for column in columns], axis=1)
+    lengths = np.linalg.norm(table, axis=1, keepdims=True)
+    table /= np.where(lengths > 0, lengths, 1.0)
+    listed = {}
+    for asked in ids:
+        if (place := np.flatnonzero(item_ids == asked)).size == 0:
+            raise DeviceError(f"item {asked!r} is not among the {model.n_items} items of the model")
+        cosines = np.einsum("id,d->i", table, table[place[0]])
+        cosines[place] = -np.inf
+        best = np.argsort(-cosines, kind="stable")[: options.k]
+        listed[asked] = item_ids[best], cosines[best]
+    _show_lists(options, model, listed)
 
-    model = C2FRecommender.load(options.model)
-    _show_lists(options, model.item_ids_, lambda ids: model.similar_items(ids, options.k))
+
+def _asked(options: argparse.Namespace, known: Sequence[Any]) -> list[Any]:
+    """The ids asked for: whole numbers where the model's ids are and they are written like one.
+
+    Errors: SettingsError for none; OSError where their file cannot be read.
+    """
+    text = options.ids_file.read_text("utf-8-sig", "replace") if options.ids_file else ""
+    words = options.ids + [line.strip() for line in text.splitlines() if line.strip()]
+    if not words:
+        raise SettingsError("give one or more ids, or a file of them with --ids")
+    whole = re.compile("0|-?[1-9][0-9]{0,18}" if isinstance(known[0], int) else "(?!)")
+    return [int(word) if whole.fullmatch(word) else word for word in words]
 
 
-def _show_lists(options: argparse.Namespace, known: Any, ask: Any) -> None:
+def _show_lists(
+    options: argparse.Namespace, model: Model, listed: Any, popular: Container[Any] = ()
+) -> None:
     """A line of items and scores for each id; a score of -inf says that no item is left."""
-    is_whole = known.dtype.kind in "iu"
-    ids = [int(w) if is_whole and re.fullmatch("-?[0-9]{1,18}", w) else w for w in options.ids]
-    lists, lines = {}, []
-    for word, items, scores in zip(options.ids, *ask(ids), strict=True):
-        pairs = zip(items.tolist(), scores.tolist(), strict=True)
-        lists[word] = [{"item": item, "score": score} for item, score in pairs if score > -math.inf]
-        signs = f"{word}: " + "  ".join("{item} ({score:.3f})".format(**e) for e in lists[word])
+    titles = read_names(options.names, model.item_ids) if options.names else {}
+    lists: dict[str, list[dict[str, Any]]] = {}
+    lines = []
+    for asked, (items, scores) in listed.items():
+        line, form, mark = f"{asked}:", ".3f", {}
+        if asked in popular:
+            line, form, mark = f"{asked} has nothing, the most popular:", ",", {"by": "popularity"}
+        lists[str(asked)] = found = []
+        for item, score in zip(items.tolist(), scores.tolist(), strict=True):
+            if score > -math.inf:
+                title = {"title": titles[str(item)]} if str(item) in titles else {}
+                found.append({"item": item, **title, "score": score, **mark})
+                line += f"  {' '.join([str(item), *title.values()])} ({score:{form}})"
         # An id may hold a line end, or what controls a terminal.
-        lines.append("".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in signs))
-    show(options, lists, lines)
+        lines.append("".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line))
+    show(options, lists, [line.replace(":  ", ": ", 1) for line in lines])
+
+
+def read_names(path: Path, known: Any) -> dict[str, str]:
+    """Titles of items by raw id, from a file such as movies.csv, u.item, movies.dat or x.item.
+
+    The file is UTF-8 or else Latin-1; fields are parted by what the first line has most of. With a
+    header, ids are in the column of a usual name, or "id", and titles in the first other one with
+    "title" or "name" in its own. Without, they are in the first and the second one.
+
+    Errors: DataError where no id is one of `known`, or a field is far too long; OSError where the
+    file cannot be read.
+    """
+    from .. import DataError
+    from ..interactions.arrays import usual_role
+
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    lines = text.splitlines() or [""]
+    mark = "::" if "::" in lines[0] else max("\t,;|", key=lines[0].count)
+    quoted = csv.reader(lines, delimiter=mark) if mark in ",;" else None
+    try:
+        rows = [[cell.strip() for cell in row] for row in quoted or (x.split(mark) for x in lines)]
+    except csv.Error as error:
+        raise DataError(str(error), path) from error
+    of_id = [p for p, name in enumerate(rows[0]) if usual_role(name) == "item" or name == "id"]
+    named = [p for p, name in enumerate(rows[0]) if re.search("title|name", name.lower())]
+    columns = [*of_id[:1], *(p for p in named if p not in of_id)] if of_id else [0]
+    at_id, at_title = columns[:2] if len(columns) > 1 else (columns[0], 1)
+    titles = {row[at_id]: row[at_title] for row in rows if len(row) > max(at_id, at_title)}
+    if titles.keys().isdisjoint(map(str, known.tolist())):
+        raise DataError(f"expected ids of items in column {at_id + 1}", path, 1, lines[0])
+    return titles
 
 
 def memory(options: argparse.Namespace) -> None:
@@ -102,6 +199,7 @@ def memory(options: argparse.Namespace) -> None:
             raise SettingsError(f"a model has its own sizes: leave out {', '.join(given)}")
         model = load_model(options.model)
         settings, terms, sizes = model.settings, model.stored_bytes(), model.seen.shape
+        settings = settings if model.fine is not None else replace(settings, n_fine=0)
     elif options.users is None or options.items is None:
         raise SettingsError("memory needs a model, or --users and --items")
     else:
@@ -120,25 +218,25 @@ def memory(options: argparse.Namespace) -> None:
     # JSON has no infinity.
     values = {name: str(v) if v == math.inf else v for name, v in asdict(settings).items()}
     head = "{n_coarse:,} coarse and {n_fine:,} fine rows of dimension {dim:,}".format(**values)
-    lines = [head, text_table(rows, ","), f"100 % is one vector per entity, {full:,} bytes"]
-    show(options, {"settings": values, "bytes": terms, "one_vector_per_entity": full}, lines)
+    notes = [f"100 % is one vector per entity, {full:,} bytes"]
+    if terms["everything"] > full:
+        notes.append("note: this model is larger than one vector per entity")
+    result = {"settings": values, "bytes": terms, "one_vector_per_entity": full, "notes": notes}
+    show(options, result, [head, text_table(rows, ","), *notes])
 
 
 def plot(options: argparse.Namespace) -> None:
-    """Pictures of a trained model, as .png files.
+    """Pictures of a trained model, as .png files: the bridges, and the training curves.
 
-    Training curves are not in a model file: they come from what `train --checkpoint DIR` kept.
+    Curves are not in a model file: they come from what `train --checkpoint DIR` kept.
 
     example: c2f-ref plot c2f-demo/model.npz --out pictures
     """
-    from .. import DataError, evaluation, method, plots
+    from .. import DataError, plots
     from ..training.runs import load_state
 
-    model = load_model(options.model)
-    entities, *nodes = evaluation.embed_nodes(model, ops=method)
-    pictures = {"embeddings": plots.plot_embeddings(entities, model.n_users, *nodes)}
-    if model.fine is not None and model.fine_assignment is not None:
-        pictures["fine_table"] = plots.plot_sparsity({"fine table, thresholded": model.fine})[0]
+    model, pictures = load_model(options.model), {}
+    if model.fine_assignment is not None:
         pictures["bridges"] = plots.plot_bridges(model.fine_assignment)
     if options.checkpoint:
         run = {"split": model.provenance.get("split"), "settings": asdict(model.settings)}
@@ -147,6 +245,8 @@ def plot(options: argparse.Namespace) -> None:
         if not any(np.array_equal(b[model.n_users :], model.bias[model.n_users :]) for b in biases):
             raise DataError(f"{options.checkpoint}: expected checkpoints of this model's training")
         pictures["training"] = plots.plot_training([e for s in states for e in s.evaluations])
+    if not pictures:
+        say("nothing to draw: a model of the coarse stage has no bridges, --checkpoint has curves")
     options.out.mkdir(parents=True, exist_ok=True)
     for name, axes in pictures.items():
         plots.save_picture(axes, options.out / f"{name}.png")

@@ -19,7 +19,4 @@ __all__ = [*plan.__all__, *rest.__all__, *stages.__all__]
 
 
 def __getattr__(name: str) -> Any:
-    try:
-        return getattr(method, name)
-    except AttributeError:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    return getattr(method, name)

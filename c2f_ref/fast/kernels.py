@@ -68,13 +68,13 @@ def step(
 
         out[r] = (first[slots[r]] + (matrix total)[rows[r]]) / divisor
 
-    Edge: slot -1 has no first term; without `slots`, the first term is what `out` holds. Blocks cut
-    the rows of `out`.
+    Edge: slot -1 has no first term; with no `slots` at all, the first term is what `out` holds.
+    Blocks cut the rows of `out`.
     """
     data, indices, indptr = matrix
     for b in span(blocks.size - 1):
         for r in range(blocks[b], blocks[b + 1]):
-            if slots is not None:
+            if slots.size:
                 start_row(slots[r], first, out[r])
             add_row(data, indices, indptr[rows[r]], indptr[rows[r] + 1], total, out[r])
             if divisor != 1:

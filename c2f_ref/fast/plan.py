@@ -27,8 +27,14 @@ Array: TypeAlias = npt.NDArray[Any]
 """float32 or float64."""
 
 
+def arrays_of(matrix: Sparse, dtype: Any = np.float64) -> Any:
+    """(data, indices int32, indptr int64), writable ones, so that each kernel is compiled once."""
+    types = {"data": dtype, "indices": np.int32, "indptr": np.int64}
+    return tuple(np.require(getattr(matrix, name), kind, "W") for name, kind in types.items())
+
+
 class Matrix:
-    """A sparse matrix for compiled loops: `arrays` (data, indices int32, indptr int64).
+    """A sparse matrix for compiled loops: `arrays` as `arrays_of` gives them.
 
     It has `@`, `T` and `shape`, so that the formulas of `c2f_ref.method` take it as they take a
     SciPy array.
@@ -37,10 +43,7 @@ class Matrix:
     def __init__(self, matrix: Any, dtype: Any) -> None:
         matrix, self.dtype = csr_array(matrix), dtype
         self.shape: tuple[int, int] = matrix.shape
-        types = {"data": dtype, "indices": np.int32, "indptr": np.int64}
-        self.arrays = tuple(
-            np.require(getattr(matrix, name), kind, "W") for name, kind in types.items()
-        )  # writable ones, so that each kernel is compiled once
+        self.arrays = arrays_of(matrix, dtype)
         self.blocks = kernels.balanced_blocks(np.diff(matrix.indptr))
 
     @cached_property
@@ -51,20 +54,17 @@ class Matrix:
     def __matmul__(self, dense: Array) -> Array:
         """Matrix times a dense table. Shapes: (n, m) times (m, D) -> (n, D)."""
         notation.require_shape("a factor of a product", dense, (self.shape[1], dense.shape[1]))
+        dense = np.require(dense, None, ["C", "W"])
         out = np.zeros((self.shape[0], dense.shape[1]), dtype=dense.dtype)
         self.step(None, out, dense, out)
         return out
 
     def step(
-        self,
-        slots: IntArray | None,
-        first: Array,
-        total: Array,
-        out: Array,
-        rows: IntArray | None = None,
-        divisor: int = 1,
-    ) -> None:
+        self, slots: IntArray | None, first: Array, total: Array, out: Array,
+        rows: IntArray | None = None, divisor: int = 1,
+    ) -> None:  # fmt: skip
         """As `kernels.step`; without `rows`, for all of them."""
+        slots = np.arange(0) if slots is None else slots
         if rows is None:
             rows, blocks = np.arange(self.shape[0]), self.blocks
         else:
@@ -100,12 +100,9 @@ def prepare_coarse(
 
 
 def prepare_fine(
-    norm_adjacency: Sparse,
-    coarse_assignment: Sparse,
-    fine_assignment: Sparse,
-    n_users: int,
+    norm_adjacency: Sparse, coarse_assignment: Sparse, fine_assignment: Sparse, n_users: int,
     settings: Settings,
-) -> Plan:
+) -> Plan:  # fmt: skip
     """As `c2f_ref.method.prepare_fine`; a plan depends on nothing but these arguments.
 
     Entities are numbered users first, then by their main coarse row.
@@ -124,11 +121,11 @@ def prepare_fine(
     coarse = _canonical("coarse_assignment", coarse_assignment)
     fine = _canonical("fine_assignment", fine_assignment)
 
-    keys = np.empty(n_entities, dtype=np.min_scalar_type(2 * n_coarse))  # 16 bits sort faster
-    assignment = coarse.data, coarse.indices, coarse.indptr
-    put_main_columns((adjacency.indices, adjacency.indptr), assignment, keys)
+    keys = np.empty(n_entities, dtype=np.int64)
+    put_main_columns(arrays_of(adjacency), arrays_of(coarse), keys)
     keys[n_users:] += n_coarse
-    order = np.argsort(keys, kind="stable")
+    narrow = np.min_scalar_type(2 * n_coarse)  # 16 bits sort faster
+    order = np.argsort(keys.astype(narrow), kind="stable")
     place = np.empty_like(order)
     place[order] = np.arange(n_entities)
     graph = expand(adjacency, coarse, fine, place)
@@ -155,7 +152,7 @@ def put_main_columns(adjacency: Any, assignment: Any, out: Any) -> None:
 
     Edge: among equal entries, the column that most neighbours have; then the lowest column.
     """
-    neighbours, graph_starts = adjacency
+    _, neighbours, graph_starts = adjacency
     values, columns, starts = assignment
     for row in span(out.size):
         begin, end = starts[row], starts[row + 1]
@@ -211,8 +208,7 @@ def expand(
     indptr = indptr.astype(np.int32 if indptr[-1] < 2**31 else np.int64)
     data, indices, free = np.empty(indptr[-1]), np.empty(indptr[-1], indptr.dtype), indptr[places]
     for block, row, column in blocks:
-        matrix = block.data, block.indices, block.indptr
-        put_block(matrix, row, column, degrees, places, free, data, indices)
+        put_block(arrays_of(block), row, column, degrees, places, free, data, indices)
     return csr_array((data, indices, indptr), shape=(n_nodes, n_nodes))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -19,13 +19,11 @@ from .plan import Array
 
 __all__ = ["rank_items", "refresh_coarse", "refresh_fine", "sample_triples"]
 
-Result = TypeVar("Result")
-
 ROWS_PER_BLOCK = 4096
 USERS_PER_BLOCK = 128
 
 
-def over_blocks(work: Callable[[slice], Result], n_rows: int, rows_per_block: int) -> list[Result]:
+def over_blocks(work: Callable[[slice], Any], n_rows: int, rows_per_block: int) -> list[Any]:
     """Results of `work` on blocks of rows, in order, computed on several threads.
 
     A matrix product in a block runs on one thread, and blocks do not depend on the number of
@@ -50,7 +48,7 @@ def refresh_coarse(
     with one_blas_thread():
         inverse = method.pseudo_inverse(coarse, pinv_rtol)
     columns = np.empty((n_rows, k), dtype=np.int64)
-    values = np.empty((n_rows, k), dtype=np.result_type(entities, inverse))
+    values = np.empty(columns.shape, dtype=np.result_type(entities, inverse))
 
     def keep(block: slice) -> None:
         rows = entities[block] @ inverse
@@ -65,12 +63,9 @@ def refresh_coarse(
 
 
 def refresh_fine(
-    entities: Array,
-    coarse: Array,
-    fine: Array,
-    fine_per_coarse: int,
+    entities: Array, coarse: Array, fine: Array, fine_per_coarse: int,
     pinv_rtol: float | None = None,
-) -> Sparse:
+) -> Sparse:  # fmt: skip
     """As `c2f_ref.method.refresh_fine`, without a table of size (N, C): matches of blocks are
     added in order.
     """
@@ -99,10 +94,8 @@ def rank_items(
     if k < 0:
         raise MethodError(f"k must be at least 0, got {k}")
     seen = notation.stored_pairs(seen)
-    items, best = (
-        np.empty((users.size, k), dtype=np.int64),
-        np.empty((users.size, k), entities.dtype),
-    )
+    shape = users.size, k
+    items, best = np.empty(shape, dtype=np.int64), np.empty(shape, entities.dtype)
     table, item_bias = entities[n_users:].T, bias[n_users:].astype(entities.dtype)
 
     def rank(block: slice) -> None:

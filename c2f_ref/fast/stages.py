@@ -94,14 +94,9 @@ def score_pairs(
 
 
 def score_pairs_vjp(
-    entities: Array,
-    bias: Array,
-    offset: float,
-    n_users: int,
-    users: IntArray,
-    items: IntArray,
+    entities: Array, bias: Array, offset: float, n_users: int, users: IntArray, items: IntArray,
     grad: Array,
-) -> tuple[Array, Array, float]:
+) -> tuple[Array, Array, float]:  # fmt: skip
     """As `c2f_ref.method.score_pairs_vjp`; an entity first adds its pairs as a user, in order."""
     users, rows = _require_pairs(entities, bias, n_users, users, items)
     notation.require_shape("grad", grad, users.shape)
@@ -280,4 +275,4 @@ def _in_callers_order(plan: Plan, nodes: Array) -> tuple[Array, Array, Array]:
 def _table(plan: Plan, name: str, table: Array) -> Array:
     """A validated table of the plan's type."""
     notation.require_table(name, table, getattr(plan.settings, f"n_{name}"), plan.settings)
-    return np.ascontiguousarray(table, dtype=plan.graph.dtype)
+    return np.require(table, plan.graph.dtype, ["C", "W"])

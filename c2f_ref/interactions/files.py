@@ -1,222 +1,181 @@
 """Read the files that interaction data comes in.
 
-    format         one line of it
-    "lightgcn"     user item item ...                      positions from 0, no header; a user may
-                                                           have no items, or several lines
-    "csv"          a,b,c                                   header with column names; comma or tab,
-                                                           whichever the header has more of; quotes
-    "tsv"          a TAB b TAB c                           the same, and always tabs
-    "movielens"    user TAB item TAB rating TAB timestamp  u.data of MovieLens 100K, no header
-    "movielens-1m" user::item::rating::timestamp           ratings.dat of MovieLens 1M and 10M
-    "recbole"      a TAB b TAB c                           .inter; header of name:type fields
+    format         suffixes                      one line of it
+    "lightgcn"     .txt                          user item item ...: positions from 0; a user may
+                                                 have no items, or several lines
+    "pairs"        none                          user, item, perhaps rating and timestamp, between
+                                                 them `::`, tab, `,`, `;` or blanks; no header
+    "csv"          .csv                          header with names; `,`, `;` or tab; quotes
+    "tsv"          .tsv, .dat of HetRec          header with names; tabs, no quotes
+    "movielens"    .data, .base, .test, .rating  user TAB item TAB rating TAB timestamp
+    "movielens-1m" .dat                          user::item::rating::timestamp
+    "recbole"      .inter                        header of name:type fields; tabs
+    "jsonl"        .jsonl, .json                 an object, with names as in a header
 
-Files are UTF-8, with or without a byte order mark; lines end in LF or CRLF. Blank lines, blanks
-around a field and a missing last line end mean nothing. Anything else that is out of order is a
-DataError that names file, line and token.
+Of several separators the first line decides: the one it has most of. Any file may be compressed,
+`.gz`. Lines end in LF or CRLF. A byte order mark, blank lines, blanks around a field and a missing
+last line end mean nothing. Anything else that is out of order is a DataError with file, line and
+token.
 """
 
 from __future__ import annotations
 
-import csv
-import math
 import re
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from itertools import count
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from .pairs import DataError, IntArray, Interactions
+from .arrays import Columns
+from .pairs import MISSING, Array, DataError, Interactions, Places
+from .tables import FORMATS, FileOptions, Table, lines_of
 
-__all__ = ["FORMATS", "find_columns", "read_folder", "read_interactions", "usual_places"]
-
-
-class Format(NamedTuple):
-    """How a line is cut into fields, and where the columns' names come from."""
-
-    suffix: str
-    """File extension with which data sets of this format are published."""
-    separators: tuple[str, ...]
-    """The first line decides between them: the one it has most of."""
-    columns: tuple[str, ...] = ()
-    """Names in order; where there are none, the first line is a header."""
-    has_quotes: bool = False
-    type_suffix: str = ""
-    """Pattern of what follows the name in a field of the header."""
+__all__ = ["FORMATS", "FileOptions", "read_folder", "read_interactions"]
 
 
-ROLES = {
-    "user": ("user", "userid"),
-    "item": ("item", "itemid", "movieid"),
-    "rating": ("rating",),
-    "timestamp": ("timestamp",),
-}
-"""Column names that are recognised unasked, compared without case and underscores."""
-FORMATS = {
-    "lightgcn": Format(".txt", (" ", "\t")),
-    "csv": Format(".csv", (",", "\t"), has_quotes=True),
-    "tsv": Format(".tsv", ("\t",), has_quotes=True),
-    "movielens": Format(".data", ("\t",), tuple(ROLES)),
-    "movielens-1m": Format(".dat", ("::",), tuple(ROLES)),
-    "recbole": Format(".inter", ("\t",), type_suffix=" *:(token|float)(_seq)?$"),
-}
+OTHERWISE = "format='pairs' reads ids, format='lightgcn' positions"
 
 # At most 8 digits, because counts, and so memory, follow from the largest position.
 _POSITIONS = re.compile(r"[ \t]*(?:[0-9]{1,8}(?:[ \t]+|\Z))*")
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
-_UNWANTED = re.compile("[\0\r\udc80-\udcff]")  # surrogates stand for bytes that are not UTF-8
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_DECIMAL = re.compile(r"-?[0-9]+\.0*")
 
 
-def read_interactions(
-    path: str | PathLike[str],
-    *,
-    format: str | None = None,
-    user_column: str | None = None,
-    item_column: str | None = None,
-    rating_column: str | None = None,
-    timestamp_column: str | None = None,
-    least_rating: float | None = None,
-) -> Interactions:
-    """Read one file of pairs, in the format named, or else the one that its extension stands for.
+def read_interactions(path: str | PathLike[str], **options: Any) -> Interactions:
+    """Read one file of pairs; `options` are the fields of `FileOptions`.
 
-    Columns are found by name: those given, or else the usual ones (`ROLES`); a rating or timestamp
-    column need not be there. Pairs rated below `least_rating` are dropped, and the ids seen in no
-    other pair with them. Ids are int64 where every id of the column is a plain decimal integer,
-    such as 7 and -7 but not 007; else all are text.
+    Without a header, two to four columns are user, item, rating and timestamp; where an option
+    names a column by its number, they are "1", "2", ... A column that nothing asks for is not read.
+    Ids are int64 where every id of the column is a plain decimal integer, such as 7 and -7 but not
+    007; else all are text. Pairs without an id (`pairs.MISSING`) are dropped, and ids seen in no
+    other pair with them. What is dropped is counted.
+    Edge: a `.txt` whose lines all have three or four fields, or whose numbers are not positions
+    from 0, is refused unless `format` says what it is. Items that no line names are left out.
     Errors: DataError for a malformed file, an unknown format, and a column or rating that is asked
     for and missing; OSError where the file cannot be read.
     """
-    path = Path(path)
-    path.stat()  # OSError where there is none
-    guesses = {known.suffix: kind for kind, known in FORMATS.items()}
-    kind = guesses.get(path.suffix.lower()) if format is None else format
-    if kind not in FORMATS:
-        expected = f"expected a file whose name ends in {', '.join(guesses)}, or format= one of"
-        raise DataError(f"{expected} {', '.join(FORMATS)}, got {format!r}", path)
-    names = (user_column, item_column, rating_column, timestamp_column)
-    wanted = dict(zip(ROLES, names, strict=True))
-    if kind != "lightgcn":
-        return _read_table(path, FORMATS[kind], wanted, least_rating)
-    if least_rating is not None or any(name is not None for name in names):
-        raise DataError("format 'lightgcn' has neither named columns nor ratings", path)
-    return _read_lightgcn(path)[0]
+    return _read([Path(path)], FileOptions(**options))[0]
 
 
-def read_folder(path: str | PathLike[str]) -> tuple[Interactions, Interactions]:
-    """Read train.txt and test.txt, LightGCN text, on ids that span both: (train, held_out).
+def read_folder(path: str | PathLike[str], **options: Any) -> tuple[Interactions, ...]:
+    """Read train, test and perhaps valid, all .txt in LightGCN text or all .csv, on shared ids.
 
-    Edge: a pair in both files belongs to train alone and is counted in `held_out.n_duplicates`.
+    Returns (train, held_out) or (train, valid, test); `options` as in `read_interactions`.
+    Edge: a pair in two files belongs to the first alone and is counted as repeated in the other.
     Errors: as `read_interactions`.
     """
-    train, held_out = _read_lightgcn(Path(path) / "train.txt", Path(path) / "test.txt")
-    known = np.isin(held_out.pair_keys, train.pair_keys)
-    return train, held_out.select(~known, n_duplicates=held_out.n_duplicates + int(known.sum()))
+    suffix = ".csv" if Path(path, "train.csv").exists() else ".txt"
+    files = [Path(path, f"{name}{suffix}") for name in ("train", "valid", "test")]
+    parts = _read([p for p in files if p != files[1] or p.exists()], FileOptions(**options))
+    for side in ("user", "item"):
+        ids = np.unique(np.concatenate([getattr(part, f"{side}_ids") for part in parts]))
+        for p, part in enumerate(parts):
+            places = np.searchsorted(ids, getattr(part, f"{side}_ids"))
+            on_ids: Any = {f"n_{side}s": len(ids), f"{side}_ids": ids}
+            on_ids[f"{side}s"] = places[getattr(part, f"{side}s")]
+            parts[p] = replace(part, **on_ids)
+    seen = parts[0].pair_keys
+    for p, part in enumerate(parts[1:], 1):
+        known = np.isin(part.pair_keys, seen)
+        dropped = {**part.dropped, "repeated": part.n_duplicates + int(known.sum())}
+        seen = np.concatenate([seen, part.pair_keys])
+        parts[p] = part.select(~known, dropped=dropped, source=part.source, unused=part.unused)
+    return tuple(parts)
 
 
-def find_columns(
-    names: Sequence[str], wanted: Mapping[str, str | None], required: Sequence[str], **place: Any
-) -> dict[str, int]:
-    """Number the column of each role: the one of the name wanted or, for None, of a usual name.
+def _read(paths: Sequence[Path], options: FileOptions) -> list[Interactions]:
+    """Read the files of one data set, each on the ids that it has."""
+    kinds = [_format_of(path, options) for path in paths]
+    if kinds[0] == "lightgcn":
+        return _read_lightgcn(paths, options)
+    known = {side: defaultdict[bytes, int](count().__next__) for side in ("user", "item")}
+    tables = [Table(*one, options, known) for one in zip(paths, kinds, strict=True)]
+    sides_of = {side: _ids_of(side, tables) for side in known}
+    made = []
+    for table in tables:
+        columns = table.columns
+        sides = (Places(ids, places[columns[side]]) for side, (ids, places) in sides_of.items())
+        about: Any = {"source": f"{len(columns['user']):,} lines of {table.path.name}"}
+        about |= {"ratings": columns.get("rating"), "timestamps": columns.get("timestamp")}
+        about |= {"unused": table.unused, "least_rating": options.least_rating}
+        made.append(Interactions.from_pairs(*sides, **about))
+    return made
 
-    Errors: DataError at this place where a role that is required or named has no column, and where
-    it has several. A column has one role.
+
+def _format_of(path: Path, options: FileOptions) -> str:
+    """The format asked for, or the one that the extension and, for .dat, the first line say."""
+    path.stat()  # OSError where there is none
+    guesses = {suffix: kind for kind, form in FORMATS.items() for suffix in form[0]}
+    kind = options.format or guesses.get(Path(path.name.removesuffix(".gz")).suffix.lower())
+    if kind not in FORMATS:
+        expected = f"expected a file whose name ends in {', '.join(guesses)}, or format= one of"
+        raise DataError(f"{expected} {', '.join(FORMATS)}, got {options.format!r}", path)
+    if kind == "movielens-1m" and not options.format:
+        _, first = next(lines_of(path, options.encoding), (1, ""))
+        return "tsv" if "\t" in first and "::" not in first else kind
+    return kind
+
+
+def _read_lightgcn(paths: Sequence[Path], options: FileOptions) -> list[Interactions]:
+    """Read LightGCN text: users up to the largest, and the items that a line of the file names.
+
+    Errors: DataError where nobody said that it is LightGCN text and it may be something else.
     """
-    columns: dict[str, int] = {}
-    for role, name in wanted.items():
-        usual = usual_places(names, role)
-        found = usual if name is None else [p for p, other in enumerate(names) if other == name]
-        found = [p for p in found if p not in columns.values()]
-        if len(found) > 1 or (not found and (name is not None or role in required)):
-            which = f"named {name!r}" if name else f"of a usual name; {role}_column= names it"
-            raise DataError(f"expected one {role} column {which}", token=", ".join(names), **place)
-        columns.update((role, p) for p in found)
-    return columns
-
-
-def usual_places(names: Sequence[str], role: str) -> list[int]:
-    """Which of these column names stand for `role` unasked."""
-    return [p for p, name in enumerate(names) if name.replace("_", "").lower() in ROLES[role]]
-
-
-def _read_lightgcn(*paths: Path) -> list[Interactions]:
-    """Read LightGCN text, all files on one set of positions, from 0 to the largest."""
-    # Lists would keep an object for each of millions of pairs.
-    columns = [(array("q"), array("q")) for _ in paths]
-    n_users = n_items = 0
-    for path, (users, items) in zip(paths, columns, strict=True):
-        for number, line in _lines(path):
+    if options.separator or any(getattr(options, f.name) is not None for f in fields(Columns)):
+        text = "format 'lightgcn' has neither named columns nor ratings"
+        raise DataError(f"{text}; {OTHERWISE}", paths[0])
+    made, widths, first = [], set[int](), (paths[0], 1, "")
+    for path in paths:
+        numbers, n_of_line = array("q"), list[int]()  # a list would keep an object for each pair
+        for number, line in lines_of(path, options.encoding):
             if not _POSITIONS.fullmatch(line):
                 token = re.split(r"[ \t]", _POSITIONS.sub("", line, count=1))[0]
-                raise DataError("expected a position of at most 8 digits", path, number, token)
+                expected = f"expected a position of at most 8 digits; {OTHERWISE}"
+                raise DataError(expected, path, number, token)
             if positions := list(map(int, line.split())):
-                n_users = max(n_users, positions[0] + 1)
-                users.extend(positions[:1] * (len(positions) - 1))
-                items.extend(positions[1:])
-        n_items = max(n_items, max(items, default=-1) + 1)
-    return [Interactions.from_indices(*pairs, n_users, n_items) for pairs in columns]
+                first = first if widths else (path, number, line)
+                widths.add(len(positions))
+                n_of_line.append(len(positions))
+                numbers.extend(positions)
+        n = np.array(n_of_line, np.int64)
+        of_lines, starts = np.array(numbers), np.cumsum(n) - n
+        users, n_users = of_lines[starts], int(of_lines[starts].max(initial=-1)) + 1
+        ids, items = np.unique(np.delete(of_lines, starts), return_inverse=True)
+        about: Any = {"item_ids": ids, "source": f"{len(n):,} lines of {path.name}"}
+        made.append(Interactions(np.repeat(users, n - 1), items, n_users, len(ids), **about))
+    looks = [f"all lines have {n} fields" for n in (3, 4) if widths == {n}]
+    for side in ("user", "item"):
+        named = [getattr(part, f"{side}_ids")[getattr(part, f"{side}s")] for part in made]
+        ids = np.unique(np.concatenate(named))
+        if ids.size and (ids[0] > 0 or 2 * ids.size <= ids[-1]):
+            looks.append(f"{ids.size} {side}s have numbers from {ids[0]} to {ids[-1]}")
+    if looks and not options.format:
+        raise DataError(f"this may not be LightGCN text: {looks[0]}; {OTHERWISE}", *first)
+    return made
 
 
-def _read_table(
-    path: Path, form: Format, wanted: Mapping[str, str | None], least_rating: float | None
-) -> Interactions:
-    rows = _rows(path, form)
-    line, header = (1, list(form.columns)) if form.columns else next(rows, (1, []))
-    names = [re.sub(form.type_suffix, "", name.strip()) for name in header]
-    required = ("user", "item") if least_rating is None else ("user", "item", "rating")
-    columns = find_columns(names, wanted, required, path=path, line=line)
-    ids: dict[str, list[str]] = {"user": [], "item": []}
-    numbers = {role: array("d") for role in columns if role not in ids}
-    known: dict[str, str] = {}  # one text for each id, not for each row
-    for line, row in rows:
-        if len(row) != len(names):
-            raise DataError(f"expected {len(names)} fields, found {len(row)}", path, line, row[-1])
-        for role, tokens in ids.items():
-            token = row[columns[role]].strip()
-            if not token:
-                raise DataError(f"expected the {role}'s id", path, line, token)
-            tokens.append(known.setdefault(token, token))
-        for role, values in numbers.items():
-            token = row[columns[role]].strip()
-            # float() alone takes "nan", "1_0" and digits of other scripts
-            if not (_NUMBER.fullmatch(token) and math.isfinite(float(token))):
-                raise DataError(f"expected a finite {role}", path, line, token)
-            values.append(float(token))
-    users, items = _typed(ids["user"]), _typed(ids["item"])
-    columns_of = {f"{role}s": values for role, values in numbers.items()}
-    return Interactions.from_pairs(users, items, least_rating=least_rating, **columns_of)
+def _ids_of(side: str, tables: Sequence[Table]) -> tuple[Array, Array]:
+    """The sorted ids of one side, and the place there of each numbered token, -1 for missing ones.
 
-
-def _typed(tokens: list[str]) -> list[str] | IntArray:
-    """The ids as integers if each is written as Python writes one of int64 range, else as text."""
-    for token in set(tokens):
-        if not _INTEGER.fullmatch(token) or not -(2**63) <= int(token) < 2**63:
-            return tokens
-    return np.fromiter(map(int, tokens), np.int64, len(tokens))
-
-
-def _rows(path: Path, form: Format) -> Iterator[tuple[int, list[str]]]:
-    """Cut every line that is not blank into fields, and number it."""
-    first = next((line for _, line in _lines(path) if line), "")
-    mark = max(form.separators, key=first.count)
-    for number, line in _lines(path):
-        row = line.split(mark)
-        if form.has_quotes and '"' in line:
-            try:
-                row = next(csv.reader([line], delimiter=mark, strict=True, skipinitialspace=True))
-            except csv.Error as error:
-                raise DataError(str(error), path, number, line) from error
-        if line:
-            yield number, row
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number the lines of a UTF-8 file from 1, and cut off their ends and trailing blanks."""
-    with path.open("rb") as file:
-        for number, content in enumerate(file, 1):
-            line = content.decode("utf-8", "surrogateescape").replace("\r\n", "\n")
-            if bad := _UNWANTED.search(line):
-                raise DataError("expected UTF-8 lines that end in LF or CRLF", path, number, bad[0])
-            yield number, line.removeprefix("\ufeff" if number == 1 else "").rstrip(" \n")
+    Integers if each is written as Python writes one of int64 range, else text.
+    Errors: DataError for integers and decimals in one column.
+    """
+    texts = [token.decode().strip() for token in tables[0].known[side]]
+    tokens = [text for text in texts if text not in MISSING]
+    wholes = [one for one in tokens if _INTEGER.fullmatch(one) and -(2**63) <= int(one) < 2**63]
+    is_whole = len(wholes) == len(tokens)
+    for decimal in filter(_DECIMAL.fullmatch, tokens if wholes and not is_whole else ()):
+        text = f"expected integers without a point, as other {side} ids"
+        for table in tables:
+            if line := table.line_of(side, decimal):
+                raise DataError(text, table.path, line, decimal)
+    raw = np.array([*map(int, tokens)], np.int64) if is_whole else np.array(tokens)
+    ids, found = np.unique(raw, return_inverse=True)
+    place = dict(zip(tokens, found.tolist(), strict=True))
+    return ids, np.array([place.get(text, -1) for text in texts], np.int32)

@@ -7,6 +7,7 @@ seed moves the test set), and gives every input pair to exactly one part.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import combinations
@@ -25,6 +26,8 @@ __all__ += ["split_by_time", "split_given", "split_leave_one_out", "split_ratio"
 KIND = "c2f-ref split 1"
 MEMBERS = ("valid_user", "valid_item", "test_user", "test_item")
 """Arrays of a split file, in order: int32 positions, one per pair."""
+SHARES = (0.7, 0.1, 0.2)
+SPLITS = ("ratio", "time", "leave-one-out")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,8 @@ class Split:
     test: Interactions
     how: str
     seed: int | None = None
+    source: str = ""
+    """What was read and dropped, one line: `Interactions.describe` of each file."""
 
     def __post_init__(self) -> None:
         parts = {"train": self.train, "valid": self.valid, "test": self.test}
@@ -59,9 +64,9 @@ class Split:
 
     def describe(self) -> str:
         """Describe the split in one printable line: counts, repeats dropped, how, seed, hash."""
-        train, valid, test = self.train, self.valid, self.test
+        train, valid, test = parts = self.train, self.valid, self.test
         counts = f"{train.n_pairs} train, {valid.n_pairs} valid, {test.n_pairs} test pairs"
-        n_duplicates = train.n_duplicates + valid.n_duplicates + test.n_duplicates
+        n_duplicates = sum(part.n_duplicates for part in parts)
         dropped = f" ({n_duplicates} repeated pairs dropped)" if n_duplicates else ""
         how = repr(self.how)[1:-1]  # a file name may hold what a terminal must not see
         sizes = f"{train.n_users} users, {train.n_items} items"
@@ -71,16 +76,18 @@ class Split:
 def split_ratio(pairs: Interactions, *, valid: float = 0.1, test: float = 0.2, seed: int) -> Split:
     """Draw a share of each user's pairs for validation and for test.
 
-        n_test = floor(test * n),  n_valid = floor(valid * n)
-        n_train = n - n_test - n_valid >= 1 for n >= 1
+        n_test = floor(test * n)
+        n_valid = min(max(floor(valid * n), 1 where valid > 0), n - n_test - 1)
 
-    Edge: shares are the decimals or simple fractions they were written as: 0.29 of 100 is 29, 1/3
-    of 3 is 1.
+    Edge: a share too small for a whole pair validates with one where that leaves a training pair,
+    so users with few pairs validate too. Shares are the decimals or simple fractions they were
+    written as: 0.29 of 100 is 29, 1/3 of 3 is 1.
     Errors: DataError unless valid >= 0, test >= 0, valid + test < 1; for a seed that is not an
     int >= 0.
     """
     rank, n = rank_in_user(pairs, _draw(pairs, seed))
     n_valid, n_test, ratio = _shares_of(n, valid, test)
+    n_valid = np.minimum(np.maximum(n_valid, int(valid > 0)), n - n_test - 1)
     return split_at(pairs, rank, n_test, n_test + n_valid, f"ratio {ratio}", int(seed))
 
 
@@ -91,8 +98,7 @@ def split_leave_one_out(pairs: Interactions, *, seed: int) -> Split:
     timestamps; users with fewer than 3 pairs keep them all in train.
     Errors: DataError for a seed that is not an int >= 0.
     """
-    times = pairs.timestamps
-    latest_first = [] if times is None else [-times]
+    latest_first = [] if pairs.timestamps is None else [-pairs.timestamps]
     rank, n = rank_in_user(pairs, _draw(pairs, seed), *latest_first)
     enough = np.where(n >= 3, 1, 0)
     return split_at(pairs, rank, enough, 2 * enough, "leave-one-out", int(seed))
@@ -127,13 +133,18 @@ def split_third(train: Interactions, held_out: Interactions, *, seed: int) -> Sp
     """
     rank, n = rank_in_user(held_out, _draw(held_out, seed))
     in_valid = rank < -(-n // 3)  # at least 1 wherever there is a pair
-    valid = held_out.select(in_valid, n_duplicates=held_out.n_duplicates)
+    valid = held_out.select(in_valid, dropped=held_out.dropped)
     return Split(train, valid, held_out.select(~in_valid), "third", int(seed))
 
 
-def split_given(train: Interactions, valid: Interactions, test: Interactions) -> Split:
-    """Take three sets as they are; DataError where they differ in ids or share a pair."""
-    return Split(train, valid, test, "given")
+def split_given(
+    train: Interactions, valid: Interactions | None = None, test: Interactions | None = None
+) -> Split:
+    """Take the sets as they are, None for no pairs.
+
+    Errors: DataError where they differ in ids or share a pair.
+    """
+    return Split(train, valid or _none_of(train), test or _none_of(train), "given")
 
 
 def save_split(path: str | PathLike[str], split: Split) -> None:
@@ -159,7 +170,7 @@ def load_split(path: str | PathLike[str], train: Interactions) -> Split:
         if sorted(arrays) != sorted(MEMBERS):
             raise DataError(f"expected the arrays {', '.join(MEMBERS)}, got {', '.join(arrays)}")
         valid, test = (
-            replace(train, users=arrays[user], items=arrays[item], timestamps=None, n_duplicates=0)
+            replace(train, users=arrays[user], items=arrays[item], timestamps=None, dropped={})
             for user, item in (MEMBERS[:2], MEMBERS[2:])
         )
         if n_repeats := valid.n_duplicates + test.n_duplicates:
@@ -170,37 +181,67 @@ def load_split(path: str | PathLike[str], train: Interactions) -> Split:
 
 
 def read_split(
-    data: str | PathLike[str], *, split_file: str | PathLike[str] | None = None, seed: int = 0
+    data: str | PathLike[str],
+    *,
+    split_file: str | PathLike[str] | None = None,
+    seed: int = 0,
+    shares: Sequence[float] = SHARES,
+    split_by: str = "ratio",
+    **columns: Any,
 ) -> Split:
     """Read `data` and split it the way its kind asks for.
 
-    A folder has train.txt and test.txt in LightGCN text: a third of each user's test pairs becomes
-    validation (`split_third`). One file of pairs, in any format of `read_interactions`, is divided
-    per user (`split_ratio`). A saved split says which pairs of test.txt, or of the file, are
-    validation and test; all of train.txt is training, or the rest of the file.
+    A folder of `read_folder` says itself what is training: with a validation file the parts are as
+    given, else a third of each user's test pairs becomes validation (`split_third`). One file of
+    pairs is divided by `split_by`: "ratio" per user (`split_ratio`), "time" (`split_by_time`), both
+    by `shares` of train, validation and test, or "leave-one-out" (`split_leave_one_out`). A saved
+    split says which held-out pairs, or pairs of the file, are validation and test.
+    `columns`: `format` and what else `read_interactions` takes by keyword.
 
-    Errors: DataError for anything malformed, and for a saved split with a pair that the data do not
-    have; OSError for a missing file.
+    Errors: DataError for anything malformed, shares that are not three numbers of sum 1, and a
+    saved split with a pair that the data do not have; OSError for a missing file.
     Source: equation (30).
     """
+    shares = tuple(shares)
+    if len(shares) != 3 or not abs(sum(shares) - 1) < 1e-6 or split_by not in SPLITS:
+        text = f"shares must be three of sum 1, split_by one of {', '.join(SPLITS)}"
+        raise DataError(f"{text}; got {shares}, {split_by!r}")
     is_folder = Path(data).is_dir()
+    if (is_folder or split_file) and (shares, split_by) != (SHARES, "ratio"):
+        raise DataError("shares and split_by divide one file; here the parts are given", data)
+    parts = read_folder(data, **columns) if is_folder else (read_interactions(data, **columns),)
+    source = "; ".join(part.describe() for part in parts)
     if is_folder:
-        train, pairs = read_folder(data)
+        sides = ([part.users for part in parts], [part.items for part in parts])
+        new = [len(np.setdiff1d(np.concatenate(held_out), train)) for train, *held_out in sides]
+        source += f"; only held-out files name {new[0]} users and {new[1]} items"
+    if split_file:
+        split = _read_saved(split_file, parts)
+    elif is_folder:
+        split = split_third(*parts, seed=seed) if len(parts) == 2 else split_given(*parts)
+    elif split_by == "leave-one-out":
+        split = split_leave_one_out(parts[0], seed=seed)
+    elif split_by == "time":
+        split = split_by_time(parts[0], valid=shares[1], test=shares[2])
     else:
-        pairs = read_interactions(data)
-        train = pairs.select(np.zeros(pairs.n_pairs, dtype=np.bool_))
-    if not split_file:
-        return split_third(train, pairs, seed=seed) if is_folder else split_ratio(pairs, seed=seed)
-    split = load_split(split_file, train)
+        split = split_ratio(parts[0], valid=shares[1], test=shares[2], seed=seed)
+    return replace(split, source=source)
+
+
+def _read_saved(path: str | PathLike[str], parts: Sequence[Interactions]) -> Split:
+    """The split saved at `path`, of one file or of training and held-out files."""
+    whole, is_folder = parts[0], len(parts) > 1
+    split = load_split(path, whole if is_folder else _none_of(whole))
     held_out = np.concatenate([split.valid.pair_keys, split.test.pair_keys])
-    strange = held_out[~np.isin(held_out, pairs.pair_keys)]
+    known = np.concatenate([part.pair_keys for part in (parts[1:] if is_folder else parts)])
+    strange = held_out[~np.isin(held_out, known)]
     if strange.size:
-        found = f"{strange.size} of its pairs, such as {_raw_pair(pairs, strange[0])}"
+        found = f"{strange.size} of its pairs, such as {_raw_pair(whole, strange[0])}"
         raise DataError(f"{split.how} is a split of other data: {found}, are not in these")
     if is_folder:
         return split
-    is_train = ~np.isin(pairs.pair_keys, held_out)
-    return replace(split, train=pairs.select(is_train, n_duplicates=pairs.n_duplicates))
+    train = whole.select(~np.isin(whole.pair_keys, held_out), dropped=whole.dropped)
+    return replace(split, train=train)
 
 
 def split_at(
@@ -211,7 +252,7 @@ def split_at(
     Shapes: key (P,); both ends (P,) or one number.
     """
     in_test, in_train = key < test_end, key >= valid_end
-    train = pairs.select(in_train, n_duplicates=pairs.n_duplicates)
+    train = pairs.select(in_train, dropped=pairs.dropped)
     return Split(train, pairs.select(~(in_test | in_train)), pairs.select(in_test), how, seed)
 
 
@@ -225,6 +266,10 @@ def rank_in_user(pairs: Interactions, *keys: Array) -> tuple[IntArray, IntArray]
     rank = np.empty(pairs.n_pairs, dtype=np.int64)
     rank[np.lexsort((*keys, users))] = np.arange(pairs.n_pairs) - (np.cumsum(n) - n)[users]
     return rank, n[users]
+
+
+def _none_of(pairs: Interactions) -> Interactions:
+    return pairs.select(np.zeros(pairs.n_pairs, dtype=np.bool_))
 
 
 def _raw_pair(pairs: Interactions, key: Any) -> tuple[Any, Any]:
@@ -246,5 +291,4 @@ def _shares_of(n: Any, valid: float, test: float) -> tuple[Any, Any, str]:
     if len(shares) < 2 or sum(shares) >= 1:
         raise DataError(f"valid, test must be >= 0 and leave a share for train: {valid}, {test}")
     ratio = "/".join(f"{float(share):g}" for share in (1 - sum(shares), *shares))
-    of_valid, of_test = (share.numerator * n // share.denominator for share in shares)
-    return of_valid, of_test, ratio
+    return *(share.numerator * n // share.denominator for share in shares), ratio

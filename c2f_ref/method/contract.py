@@ -91,8 +91,8 @@ def coarse_loss_and_grad(
     ego = embeddings.ego_embed(coarse_assignment, coarse)
     loss, grad_entities, grad_bias, grad_penalty = _objective(plan, entities, ego, bias, triples)
     zeros = np.zeros_like(coarse)
-    grad_nodes = grad_entities, zeros
-    grad_ego, grad_coarse = embeddings.propagate_coarse_vjp(graph, settings.n_layers, *grad_nodes)
+    grads = grad_entities, zeros
+    grad_ego, grad_coarse = embeddings.propagate_coarse_vjp(graph, settings.n_layers, *grads)
     grad_ego = grad_ego + grad_penalty
     grad_coarse = grad_coarse + embeddings.ego_embed_vjp(coarse_assignment, coarse, grad_ego)
     return loss, grad_coarse, grad_bias
@@ -171,9 +171,9 @@ def _objective(
     plan: CoarsePlan | FinePlan, entities: Float64Array, ego: Float64Array, bias: Float64Array,
     triples: Triples,
 ) -> tuple[float, Float64Array, Float64Array, Float64Array]:  # fmt: skip
-    """L of a batch, and the same calls backwards: (loss, grad_entities, grad_bias, grad_ego).
+    """L of a batch, and the same calls backwards: (loss, grad_entities, grad_bias, grad_penalty).
 
-    L = 1/B sum softplus(s_uj - s_ui) + l2/B sum (|X_u|^2 + |X_i|^2 + |X_j|^2)
+    L = 1/B sum softplus(s_uj - s_ui) + l2/B sum (|X_u|^2 + |X_(U+i)|^2 + |X_(U+j)|^2)
     """
     n_users, l2_weight = plan.n_users, plan.settings.l2_weight
     users, positives, negatives = triples
@@ -183,9 +183,10 @@ def _objective(
     loss = scores.bpr_loss(*both) + scores.ego_penalty(ego, n_users, triples, l2_weight)
     notation.require_finite("loss", loss)  # finite tables can still overflow in a product
 
-    grad_ego = scores.ego_penalty_vjp(ego, n_users, triples, l2_weight, 1.0)
+    grad_penalty = scores.ego_penalty_vjp(ego, n_users, triples, l2_weight, 1.0)
     grad_positive, grad_negative = scores.bpr_loss_vjp(*both, 1.0)
     from_positive = scores.score_pairs_vjp(*positive_pairs, grad_positive)
     from_negative = scores.score_pairs_vjp(*negative_pairs, grad_negative)
     grad_entities = from_positive[0] + from_negative[0]
-    return loss, grad_entities, from_positive[1] + from_negative[1], grad_ego
+    grad_bias = from_positive[1] + from_negative[1]
+    return loss, grad_entities, grad_bias, grad_penalty

@@ -155,8 +155,8 @@ def start_fine(
     notation.require_shape("coarse", coarse, (settings.n_coarse, settings.dim))
     n_components = min(settings.sparse_pca_components, settings.dim)
     rows = coarse[rng.integers(settings.n_coarse, size=settings.n_fine)]
-    state, alpha = int(rng.integers(2**32)), settings.sparse_pca_alpha
-    scores = sparse_pca_scores(rows, n_components, alpha, random_state=state, solver=solver)
+    seed, alpha = int(rng.integers(2**32)), settings.sparse_pca_alpha
+    scores = sparse_pca_scores(rows, n_components, alpha, random_state=seed, solver=solver)
     positions = draw_positions(settings.n_fine, n_components, settings.dim, rng=rng)
     return scatter_scores(scores, positions, settings.dim)
 
@@ -234,7 +234,7 @@ def propagate_coarse(
 
     Shapes: G (N + C, N + C), entities (N, D), coarse (C, D) -> (N, D), (C, D).
     Edge: zero layers give the nodes back.
-    Source: equation (15); He et al., SIGIR 2020, equations 3 to 6.
+    Source: equation (15); He et al., SIGIR 2020, equations 7 and 8.
     """
     nodes = np.concatenate([entities, coarse])
     total = nodes
@@ -287,6 +287,7 @@ def propagate_fine(
         c = bridge(fine_assignment, bridge_weight, c, f)
         h = h + compose(coarse_assignment, c)
         nodes = np.concatenate([h, c, f])
+        del h, c, f  # a device has no room for them during the next product
         total = total + nodes
     h, c, f = np.split(total / (n_layers + 1), cuts)
     return h, c, f

@@ -218,7 +218,7 @@ def refresh_coarse(
     entities: Float64Array, coarse: Float64Array, coarse_per_entity: int,
     pinv_rtol: float | None = None,
 ) -> Sparse:  # fmt: skip
-    """S_c anew: the coarse rows whose weighted sum comes nearest to each propagated entity.
+    """S_c anew: the t largest of each entity's least-squares weights on all coarse rows.
 
         keep_top(H_e pinv(H_c), t)
 

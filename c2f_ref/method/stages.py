@@ -123,7 +123,7 @@ class Schedule:
         return self.lr, self.lr
 
     def ends_first_phase(self, epoch: int, n_misses: int) -> bool:
-        """Whether the assignment is refreshed from this epoch on."""
+        """Whether phase 2 begins with this epoch."""
         return n_misses == self.patience
 
 
@@ -235,8 +235,8 @@ class Evaluation:
 class State:
     """Everything that the rest of a stage depends on.
 
-    Edge: training resumes from a state whose epoch is not half done, such as one that was just
-    evaluated.
+    Edge: training resumes from a state that was just evaluated; those that follow a step are for
+    watching.
     """
 
     tables: Tables
@@ -299,19 +299,20 @@ def train_stage(
 ) -> Iterator[State]:  # fmt: skip
     """Train one stage from `state`: yields the state after every evaluation and after every step.
 
-    `draw_epoch(stage, plan, state, rng)` gives the triples of an epoch, with the stage and the plan
-    that they are trained on; `choose(stage, plan, state, batch, number)` may change the negatives
-    of the epoch's batch `number`; `judge(entities, tables)` gives validation NDCG and the tables
-    that have it.
+    `draw_epoch(stage, plan, state, rng)` gives the stage and the plan of an epoch, and its triples:
+    as published the same two, and equation (22). `choose(stage, plan, state, batch, number)` may
+    change the negatives of the epoch's batch `number`. `judge(entities, tables)` gives validation
+    NDCG and the tables that have it. What recipes put there is in `c2f_ref.training.Additions`.
 
-    Phase 1 keeps the assignment. Its evaluations without improvement, `patience` of them in a row,
-    begin phase 2 with that very epoch: the counter and the best figure start anew, Adam's moments
-    go on. Phase 2 refreshes the assignment with the first batch of every epoch: from the forward
-    pass of that batch, whose gradient is still that of the old assignment, and before its step.
-    Better means strictly greater. The chosen model is the best of phase 2, even where phase 1 had a
-    higher figure.
+    Phase 1 keeps the assignment. After `patience` evaluations in a row without improvement, phase 2
+    begins: the epoch about to be trained is its first. The counter and the best figure start anew,
+    Adam's moments go on. Phase 2 refreshes the assignment once an epoch, after the gradient of the
+    first batch and before its step, from the tables as they then are; that step still follows the
+    gradient of the old assignment. Better means strictly greater. The chosen model is the best of
+    phase 2, even where phase 1 had a higher figure.
 
-    Edge: a state that is finished yields nothing. Training after the last evaluation is left out.
+    Edge: a state that is finished yields nothing. No epoch is trained after the last evaluation:
+    no model of it could be chosen.
     Errors: MethodError where numbers overflow.
     Source: equation (26).
     """
@@ -324,33 +325,34 @@ def train_stage(
             ndcg, tables = judge(stage.embed(plan, state.tables), state.tables)
             state = _evaluated(stage.name, state, schedule, ndcg, tables)
             yield state
-            continue
-        graph_stage, graph_plan, triples = draw_epoch(stage, plan, state, rng)
+            continue  # the stage may be over, or phase 2 begin
+        epoch_stage, epoch_plan, triples = draw_epoch(stage, plan, state, rng)
         for number, start in enumerate(range(0, triples.users.size, schedule.batch)):
             batch = Triples(*(part[start : start + schedule.batch] for part in triples))
-            batch = choose(graph_stage, graph_plan, state, batch, number)
-            loss, grads = graph_stage.loss_and_grad(graph_plan, state.tables, batch)
+            batch = choose(epoch_stage, epoch_plan, state, batch, number)
+            loss, grads = epoch_stage.loss_and_grad(epoch_plan, state.tables, batch)
             if state.phase == 2 and number == 0:
                 assignment = stage.refresh(plan, state.tables)
-                is_whole, plan = graph_plan is plan, stage.prepare(assignment)
-                graph_plan = plan if is_whole else graph_stage.prepare(assignment)
+                old_plan, plan = plan, stage.prepare(assignment)
+                is_same = epoch_plan is old_plan
+                epoch_plan = plan if is_same else epoch_stage.prepare(assignment)
                 state = replace(state, assignment=assignment, n_refreshes=state.n_refreshes + 1)
-            rates = schedule.rates(state.n_steps)
+            rates = schedule.rates(state.n_steps)  # of the table, then of the bias
             each = zip(state.tables, grads, state.moments, rates, strict=True)
             steps = [stage.ops.adam_step(*inputs, stage.settings) for inputs in each]
             tables, moments = zip(*steps, strict=True)
-            state = replace(state, tables=tables, moments=moments, n_steps=state.n_steps + 1)
-            state = replace(state, losses=(*state.losses, loss))
+            n_steps, losses = state.n_steps + 1, (*state.losses, loss)
+            state = replace(state, tables=tables, moments=moments, n_steps=n_steps, losses=losses)
             yield state
         state = replace(state, epoch=state.epoch + 1, rng=dict(rng.bit_generator.state))
 
 
 def _evaluated(name: str, state: State, schedule: Schedule, ndcg: float, tables: Tables) -> State:
     """The state after an evaluation: the best model, the misses, the phase, whether all is done."""
-    epoch, n_steps, best, n_misses = state.epoch, state.n_steps, state.best, state.n_misses + 1
+    epoch, n_steps, best = state.epoch, state.n_steps, state.best
     is_best = best is None or ndcg > best.ndcg
-    if is_best:
-        best, n_misses = Snapshot(tables, state.assignment, ndcg, epoch, n_steps), 0
+    n_misses = 0 if is_best else state.n_misses + 1
+    best = Snapshot(tables, state.assignment, ndcg, epoch, n_steps) if is_best else best
     loss = float(np.mean(state.losses)) if state.losses else None
     where = (name, state.phase, epoch, n_steps, state.n_refreshes)
     evaluations = (*state.evaluations, Evaluation(*where, loss, ndcg, is_best))

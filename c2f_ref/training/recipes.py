@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -30,11 +32,6 @@ OPTIONAL = ("last_lr", "draws_per_epoch", "max_fixed_epochs")
 """Fields that may be None."""
 STEPS_PER_CHOICE = 10
 """For this many steps negatives are chosen by the embeddings before the first of them."""
-
-
-def _is_positive(value: Any) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and 0 < value < math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,26 +62,25 @@ class Schedule(method.Schedule):
     """Epochs after which phase 2 begins at the latest; None: when patience ends, as published."""
 
     def __post_init__(self) -> None:
-        for name in (*COUNTS, "lr", "last_lr", "bias_lr"):
-            value = getattr(self, name)
-            if value is None and name in OPTIONAL:
-                continue
-            if name in COUNTS and (type(value) is not int or not 1 <= value < 2**31):
-                raise SettingsError(f"{name} must be a whole number in [1, 2**31), got {value!r}")
-            if not _is_positive(value):
-                raise SettingsError(f"{name} must be a finite number above 0, got {value!r}")
-        share, scales = self.disjoint_share, self.bias_scales
-        if share != 0 and not (_is_positive(share) and share < 1):
-            raise SettingsError(f"disjoint_share must be a number in [0, 1), got {share!r}")
-        is_list = isinstance(scales, (list, tuple)) and bool(scales)
-        if not is_list or not all(map(_is_positive, scales)):
-            expected = "one or more finite numbers above 0"
-            raise SettingsError(f"bias_scales must be {expected}, got {scales!r}")
+        scales = self.bias_scales
+        if not isinstance(scales, (list, tuple)) or not scales:
+            raise SettingsError(f"bias_scales must be one or more numbers, got {scales!r}")
         object.__setattr__(self, "bias_scales", tuple(scales))  # JSON has lists alone
-
-    def for_pairs(self, n_pairs: int) -> Schedule:
-        """The same schedule with `draws_per_epoch` filled in for this number of training pairs."""
-        return replace(self, draws_per_epoch=self.draws_per_epoch or n_pairs)
+        for name, given in vars(self).items():
+            if given is None and name in OPTIONAL:
+                continue
+            for value in given if name == "bias_scales" else [given]:
+                is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+                if name in COUNTS:
+                    expected = "a whole number in [1, 2**31)"
+                    is_right = is_number and isinstance(value, int) and 1 <= value < 2**31
+                elif name == "disjoint_share":
+                    expected, is_right = "a number in [0, 1)", is_number and 0 <= value < 1
+                else:
+                    expected = "a finite number above 0"
+                    is_right = is_number and 0 < value < math.inf
+                if not is_right:
+                    raise SettingsError(f"{name} must be {expected}, got {given!r}")
 
     @property
     def max_steps(self) -> int:
@@ -173,62 +169,49 @@ def with_overrides(
 ) -> tuple[Settings, Recipe]:
     """Settings and recipe with every `name=value` put where there is such a field.
 
-    A value is a number, a word, a list, `inf` or `None`. A field of `Schedule` is set in both
-    stages, or in one with `coarse.` or `fine.` before its name.
+    A value is a number, a word, a list, `inf` or `None`. A field of `Schedule` is set with
+    `coarse.`, `fine.` or, in both stages, `both.` before its name.
 
-    Errors: SettingsError for an unknown name or a value that the field does not take.
+    Errors: SettingsError for an unknown name, with the nearest ones, or for a value that the field
+    does not take.
     """
     targets: dict[str, list[str]] = {name: ["settings"] for name in vars(settings)}
-    targets |= {name: ["recipe"] for name in vars(recipe) if name not in STAGES}
-    for name in vars(recipe.coarse):
-        targets |= {name: list(STAGES)} | {f"{stage}.{name}": [stage] for stage in STAGES}
+    targets |= {name: ["recipe"] for name in CHOICES}
+    for prefix, stages in (("coarse", ["coarse"]), ("fine", ["fine"]), ("both", STAGES)):
+        targets |= {f"{prefix}.{name}": list(stages) for name in vars(recipe.coarse)}
     changes: dict[str, dict[str, Any]] = {"settings": {}, "recipe": {}, "coarse": {}, "fine": {}}
     for override in overrides:
         name, separator, text = override.partition("=")
         if not separator:
             raise SettingsError(f"a setting is given as name=value, got {override!r}")
         if name not in targets:
-            known = ", ".join(sorted(known for known in targets if "." not in known))
-            raise SettingsError(f"no setting is called {name!r}; there are {known}")
+            of_stages = [each for each in targets if each.endswith(f".{name}")]
+            near = ", ".join(of_stages or get_close_matches(name, targets, 3, 0))
+            why = "is a setting of each stage" if of_stages else "is not a setting"
+            raise SettingsError(f"{name!r} {why}: did you mean {near}?")
+        value: Any = None if text == "None" else text
+        for read in (float, json.loads):  # `.1` and `inf` are no JSON
+            with suppress(ValueError, RecursionError):
+                value = read(text)
         for target in targets[name]:
-            changes[target][name.rpartition(".")[2]] = _value_of(text)
-    stages = {stage: replace(getattr(recipe, stage), **changes[stage]) for stage in STAGES}
-    return replace(settings, **changes["settings"]), replace(recipe, **stages, **changes["recipe"])
-
-
-def _value_of(text: str) -> Any:
-    if text == "None":
-        return None
-    for read in (json.loads, float):  # `.1` and `inf` are no JSON
-        try:
-            return read(text)
-        except (ValueError, RecursionError):
-            continue
-    return text
-
-
-def graph_of(pairs: Interactions) -> sparse.csr_array:
-    """The bipartite graph of these pairs (N, N). Source: equation (1)."""
-    return method.bipartite(pairs.users, pairs.items, pairs.n_users, pairs.n_items)
+            changes[target][name.rpartition(".")[2]] = value
+    of_both = {stage: replace(getattr(recipe, stage), **changes[stage]) for stage in STAGES}
+    return replace(settings, **changes["settings"]), replace(recipe, **of_both, **changes["recipe"])
 
 
 def norm_adjacency_of(pairs: Interactions, dtype: npt.DTypeLike) -> sparse.csr_array:
     """A (N, N) of this dtype, with 32-bit indices where they suffice. Source: equation (2)."""
-    graph = method.normalise(graph_of(pairs))
+    graph = method.bipartite(pairs.users, pairs.items, pairs.n_users, pairs.n_items)
+    graph = method.normalise(graph)
     index = np.int32 if graph.nnz <= np.iinfo(np.int32).max else np.int64
     parts = graph.data.astype(dtype), graph.indices.astype(index), graph.indptr.astype(index)
     return sparse.csr_array(parts, shape=graph.shape)
 
 
 def hardest_negatives(
-    triples: Triples,
-    entities: Any,
-    bias: Float64Array,
-    seen: sparse.csr_array,
-    n_candidates: int,
-    *,
-    ops: Any = method,
-) -> Triples:
+    triples: Triples, entities: Any, bias: Float64Array, seen: sparse.csr_array, n_candidates: int,
+    *, ops: Any = method,
+) -> Triples:  # fmt: skip
     """The triples, each with the best scored of its candidates as its negative.
 
         j_t' = argmax of s(u_t, j) over j in {j_t, j_(t+1), ..., j_(t+n-1)} that u_t has not seen
@@ -260,8 +243,16 @@ class Additions:
     """Arguments of `method.train_stage` that follow from a schedule and training pairs."""
 
     def __init__(self, schedule: Schedule, train: Interactions, ops: Any) -> None:
-        """`schedule` has its `draws_per_epoch`."""
-        self.schedule, self.train, self.ops, self.seen = schedule, train, ops, train.matrix()
+        """`self.schedule` is the one given, with its `draws_per_epoch` for these pairs.
+
+        Edge: a schedule that ends before its second evaluation is evaluated after its last epoch.
+        """
+        if schedule.last_evaluation == 0:
+            n = schedule.max_epochs
+            schedule = replace(schedule, evaluate_every=n, max_epochs=n + 1)
+        draws = schedule.draws_per_epoch or train.n_pairs
+        self.schedule = replace(schedule, draws_per_epoch=draws)
+        self.train, self.ops, self.seen = train, ops, train.matrix()
         self.entities: Any = None
 
     def draw_epoch(
@@ -277,9 +268,8 @@ class Additions:
             is_apart = rng.random(self.train.n_pairs) < self.schedule.disjoint_share
             if is_apart.any():
                 graph = self.train.select(~is_apart)
-                part = replace(
-                    stage, norm_adjacency=norm_adjacency_of(graph, stage.norm_adjacency.dtype)
-                )
+                adjacency = norm_adjacency_of(graph, stage.norm_adjacency.dtype)
+                part = replace(stage, norm_adjacency=adjacency)
                 apart = self.train.select(is_apart).matrix()
                 triples = self.ops.sample_triples(apart, *draw, rng=rng)
                 if triples.users.size:  # a sparse array cannot be indexed by nothing

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from itertools import chain, islice
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -14,17 +16,18 @@ import numpy.typing as npt
 from scipy import sparse
 
 from .. import __version__, method
-from ..interactions import Split
+from ..interactions import Interactions, Split
 from ..method import IntArray, MethodError, Settings, SettingsError, Snapshot, State
 from ..model import Model
 from ..partition import partition
-from ..runtime import at_most, load_implementation, one_blas_thread
+from ..runtime import at_most, load_implementation, one_blas_thread, say, when_slow
 from ..store import StoreError, read_store, require_place, write_store
-from .recipes import STAGES, Additions, Recipe, Schedule, graph_of, norm_adjacency_of
+from .recipes import RECIPES, STAGES, Additions, Recipe, Schedule, norm_adjacency_of
 
-__all__ = ["Progress", "Trainer", "to_model", "train"]
+__all__ = ["Progress", "Trainer", "to_model", "train", "with_pairs"]
 
-Start: TypeAlias = Callable[[np.random.Generator], tuple[tuple[Any, ...], sparse.csr_array]]
+Start: TypeAlias = tuple[tuple[Any, ...], sparse.csr_array]
+"""Tables and assignment with which a stage begins."""
 KIND = "c2f-ref checkpoint 4"
 RECORDS: dict[str, Any] = {cls.__name__: cls for cls in (State, Snapshot, method.Evaluation)}
 ROWS_PER_BLOCK = 512
@@ -43,7 +46,7 @@ class Progress(NamedTuple):
     selection_k: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Trainer:
     """Both stages on one split. The stages draw from independent streams of `seed`.
 
@@ -72,8 +75,10 @@ class Trainer:
     watch: Callable[[Progress], object] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ops", self.ops or load_implementation())
-        split, settings = self.split, self.settings
+        self.ops = self.ops or load_implementation()
+        self.when_slow = when_slow if self.watch else nullcontext  # for those who watch
+        self.dtype = np.dtype(self.dtype or (np.float64 if self.ops is method else np.float32))
+        split, settings, pairs = self.split, self.settings, self.split.train
         for name, part in (("training", split.train), ("validation", split.valid)):
             if part.n_pairs == 0:
                 raise MethodError(f"training needs {name} pairs, got none: {split.describe()}")
@@ -83,12 +88,20 @@ class Trainer:
                 raise SettingsError(f"{name} must be at most {most}, got {getattr(settings, name)}")
         if self.checkpoint is None and self.resume:
             raise SettingsError("resume needs the checkpoint folder to go on from, got none")
-        if self.checkpoint is not None:
-            Path(self.checkpoint).mkdir(parents=True, exist_ok=True)
-        for path in filter(None, map(self._path, STAGES)):
+        folder = None if self.checkpoint is None else Path(self.checkpoint)
+        self.paths = {stage: folder / f"{stage}.npz" for stage in STAGES} if folder else {}
+        for path in self.paths.values():
+            path.parent.mkdir(parents=True, exist_ok=True)
             require_place(path)
             if path.exists() and not self.resume:
                 raise StoreError(f"{path}: is a checkpoint; resume it or give another folder")
+        self.graph = method.bipartite(pairs.users, pairs.items, pairs.n_users, pairs.n_items)
+        self.norm_adjacency = norm_adjacency_of(pairs, self.dtype)
+        # Everything that decides the result:
+        self.run = {"version": __version__, "split": split.describe(), "seed": self.seed}
+        self.run |= {"settings": asdict(settings), "recipe": asdict(self.recipe)}
+        self.run |= {"dtype": str(self.dtype), "implementation": self.ops.__name__}
+        self.run |= {"partition": self.partition.__name__}
 
     def coarse(self) -> State:
         """The coarse stage from its start: parts, random tables, both phases.
@@ -98,10 +111,10 @@ class Trainer:
         Source: equations (5), (13) and (26).
         """
         pairs, settings, bias_start = self.split.train, self.settings, self.recipe.bias_start
-        stage = method.CoarseStage(self._adjacency(), pairs.n_users, settings, self.ops)
+        stage = method.CoarseStage(self.norm_adjacency, pairs.n_users, settings, self.ops)
 
-        def start(rng: np.random.Generator) -> tuple[tuple[Any, ...], sparse.csr_array]:
-            labels = self.partition(graph_of(pairs), settings.n_coarse, rng=rng)
+        def start(rng: np.random.Generator) -> Start:
+            labels = self._labels(settings.n_coarse, rng)
             # Rows are drawn one after the other: blocks draw the same, and nothing is (N, C).
             blocks = np.split(labels, range(ROWS_PER_BLOCK, labels.size, ROWS_PER_BLOCK))
             rows = [method.start_coarse_assignment(block, settings, rng=rng) for block in blocks]
@@ -125,39 +138,81 @@ class Trainer:
         table, bias = coarse.tables
         if settings.n_fine == 0:
             raise SettingsError("n_fine must be at least 1 for the fine stage, got 0")
-        given = self._adjacency(), self.split.train.n_users, coarse.assignment, table
+        given = self.norm_adjacency, self.split.train.n_users, coarse.assignment, table
         stage = method.FineStage(*given, settings, self.ops)
 
-        def start(rng: np.random.Generator) -> tuple[tuple[Any, ...], sparse.csr_array]:
-            labels = self.partition(graph_of(self.split.train), settings.n_fine, rng=rng)
-            affinity = method.part_affinity(labels, settings.n_fine)
+        def start(rng: np.random.Generator) -> Start:
+            affinity = method.part_affinity(self._labels(settings.n_fine, rng), settings.n_fine)
             per_row = settings.fine_per_coarse
             assignment = method.start_fine_assignment(coarse.assignment, affinity, per_row)
-            return (method.start_fine(table, settings, rng=rng, solver=solver), bias), assignment
+            with self.when_slow("sparse PCA, from which the fine table starts"):
+                fine = method.start_fine(table, settings, rng=rng, solver=solver)
+            return (fine, bias), assignment
 
         return self._train(stage, start, self.recipe.fine)
 
-    def _train(self, stage: Any, start: Start, schedule: Schedule) -> State:
+    def both(self) -> tuple[State, State | None]:
+        """What `train` gives."""
+        coarse = self.coarse()
+        return coarse, self.fine(coarse.chosen) if self.settings.n_fine else None
+
+    def model(
+        self, tables: str | None = None, tell: Callable[[str], object] = say
+    ) -> tuple[Model, State, State | None]:
+        """The better of both stages as a model, and both: (model, coarse, fine).
+
+        The command line and the estimator train by this function. The fine stage is the model
+        unless the coarse stage has a higher validation NDCG. `tell` gets a line where that is so,
+        and where a chosen model is not trained. `tables` is the type of the tables, None for that
+        of the graph; other numbers have it too, but never float16.
+
+        Errors: as the stages; MethodError for a table that float16 cannot hold.
+        """
+        coarse, fine = self.both()
+        chosen = {"coarse": coarse.chosen} | ({"fine": fine.chosen} if fine else {})
+        for name, snapshot in chosen.items():
+            if snapshot.n_steps == 0:
+                tell(f"no evaluation of the {name} stage was better than its start, untrained")
+        if fine and fine.chosen.ndcg < coarse.chosen.ndcg:
+            lower = f"is {fine.chosen.ndcg:.4f}, below {coarse.chosen.ndcg:.4f} of the coarse stage"
+            tell(f"the fine stage's validation NDCG {lower}, which is the model")
+            del chosen["fine"]
+        known = next((name for name, recipe in RECIPES.items() if recipe == self.recipe), None)
+        origin = {"recipe": known or str(self.recipe), "partition": self.partition.__name__}
+        origin |= {"implementation": self.ops.__name__.removeprefix("c2f_ref.")}
+        origin |= {"seed": str(self.seed)}
+        model = to_model(self.split, self.settings, **chosen, provenance=origin)
+        tables = tables or str(self.dtype)
+        values = "float32" if tables == "float16" else tables
+        return model.with_tables(tables, values), coarse, fine
+
+    def _labels(self, n_parts: int, rng: np.random.Generator) -> IntArray:
+        size = f"{self.graph.shape[0]:,} users and items"
+        with self.when_slow(f"dividing {size} into {n_parts} parts"):
+            return self.partition(self.graph, n_parts, rng=rng)
+
+    def _train(self, stage: Any, start: Callable[..., Start], schedule: Schedule) -> State:
         """Train a stage from its checkpoint or else from its start, which is freed by then."""
-        train, path = self.split.train, self._path(stage.name)
-        schedule = schedule.for_pairs(train.n_pairs)
+        train, path = self.split.train, self.paths.get(stage.name)
         ours = Additions(schedule, train, self.ops)
         hooks = ours.draw_epoch, ours.judge(self.split.valid.matrix()), ours.choose
         is_small = train.n_pairs * self.settings.dim < SMALL
         with one_blas_thread(), at_most(1 if is_small else None):
             if path and path.exists():
-                state = load_state(path, self._run())
+                state = load_state(path, self.run)
             else:
                 rng = np.random.default_rng(self.seed).spawn(2)[STAGES.index(stage.name)]
                 start_rng, sample_rng = rng.spawn(2)
                 state = method.start_state(*start(start_rng), rng=sample_rng)
-            n_kept = len(state.evaluations)
+            n_kept, schedule = len(state.evaluations), ours.schedule
             try:
                 states = method.train_stage(stage, state, schedule, *hooks)
-                for state in states:  # the last one is the result
+                with self.when_slow(f"{stage.name} stage: first evaluation and step, compiling"):
+                    first = list(islice(states, 2))
+                for state in chain(first, states):  # the last one is the result
                     if path and len(state.evaluations) > n_kept:
                         n_kept = len(state.evaluations)
-                        save_state(path, self._run(), state)
+                        save_state(path, self.run, state)
                     if self.watch:
                         rest = schedule.max_steps, schedule.selection_k
                         self.watch(Progress(stage.name, state, *rest))
@@ -165,28 +220,6 @@ class Trainer:
                 where = f"the {stage.name} stage diverged after {state.n_steps} steps"
                 raise MethodError(f"{where}; lower rates may help: {error}") from error
         return state
-
-    def _dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.dtype or (np.float64 if self.ops is method else np.float32))
-
-    def _adjacency(self) -> sparse.csr_array:
-        return norm_adjacency_of(self.split.train, self._dtype())
-
-    def _path(self, stage: str) -> Path | None:
-        return None if self.checkpoint is None else Path(self.checkpoint) / f"{stage}.npz"
-
-    def _run(self) -> dict[str, Any]:
-        """Everything that decides the result."""
-        return {
-            "version": __version__,
-            "split": self.split.describe(),
-            "settings": asdict(self.settings),
-            "recipe": asdict(self.recipe),
-            "seed": self.seed,
-            "implementation": self.ops.__name__,
-            "dtype": str(self._dtype()),
-            "partition": self.partition.__name__,
-        }
 
 
 def train(
@@ -199,31 +232,28 @@ def train(
     Edge: one seed, one machine, one result, for any number of threads.
     Errors: as `Trainer` and its stages.
     """
-    trainer = Trainer(split=split, settings=settings, recipe=recipe, seed=seed, **options)
-    coarse = trainer.coarse()
-    return coarse, trainer.fine(coarse.chosen) if settings.n_fine else None
+    return Trainer(split=split, settings=settings, recipe=recipe, seed=seed, **options).both()
+
+
+def with_pairs(model: Model, pairs: Interactions) -> Model:
+    """The same model on other pairs, which it propagates over and hides; ids as they were."""
+    names = "settings user_ids item_ids bias coarse coarse_assignment fine fine_assignment"
+    parts = {name: getattr(model, name) for name in (*names.split(), "provenance")}
+    return Model.of(seen=pairs.matrix(), **parts)
 
 
 def to_model(
-    split: Split,
-    settings: Settings,
-    coarse: Snapshot,
-    fine: Snapshot | None = None,
+    split: Split, settings: Settings, coarse: Snapshot, fine: Snapshot | None = None,
     provenance: Mapping[str, str] | None = None,
-) -> Model:
+) -> Model:  # fmt: skip
     """The chosen model, to be saved and served; without `fine` that of the coarse stage alone."""
-    return Model.of(
-        settings=settings,
-        user_ids=split.train.user_ids,
-        item_ids=split.train.item_ids,
-        seen=split.train.matrix(),
-        bias=(fine or coarse).tables[1],
-        coarse=coarse.tables[0],
-        coarse_assignment=coarse.assignment,
-        fine=fine.tables[0] if fine else None,
-        fine_assignment=fine.assignment if fine else None,
-        provenance={"split": split.describe(), **(provenance or {})},
-    )
+    pairs, origin = split.train, {"split": split.describe(), **(provenance or {})}
+    parts = {"user_ids": pairs.user_ids, "item_ids": pairs.item_ids, "seen": pairs.matrix()}
+    parts |= {"coarse": coarse.tables[0], "coarse_assignment": coarse.assignment}
+    if fine:
+        parts |= {"fine": fine.tables[0], "fine_assignment": fine.assignment}
+    bias = (fine or coarse).tables[1]
+    return Model.of(settings=settings, bias=bias, provenance=origin, **parts)
 
 
 def save_state(path: Path, run: Mapping[str, Any], state: State) -> None:

@@ -19,7 +19,6 @@ from c2f_ref.conformance.run import call
 EPS = 2.0**-52
 EXPECTED = np.array([[4.0, -0.5, 0.0], [1.5, 2.0, -4.0]])
 ALLOWED = np.array([[8.0, 2.0, 0.0], [2.0, 4.0, 8.0]], dtype=np.float32)
-RNGS = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 
 
 def case_of(how: str, expected: Any, dtype: str = "float64", **allowed: Any) -> Case:
@@ -144,26 +143,8 @@ def test_no_other_choice_and_no_other_value_is_right() -> None:
     for row, columns in wrong:
         assert not is_right(KEPT, kept(*right[:row], columns, *right[row + 1 :]))
     table, other = kept(*right), kept((0, 1), (1, 3), (0, 2))
-    for values in (table * 1.01, -table, np.abs(other), table[:, ::-1]):
+    for values in (table * (1 + 1e-12), -table, np.abs(other), table[:, ::-1]):
         assert not is_right(KEPT, values)
-
-
-@given(RNGS, st.integers(1, 5))
-def test_moving_or_changing_a_kept_entry_is_seen_where_nothing_ties(
-    rng: np.random.Generator, k: int
-) -> None:
-    candidates = rng.permuted(np.tile(np.arange(1.0, 8.0), (3, 1)), axis=1)
-    right = np.where(candidates > 7 - k, candidates, 0.0)
-    allowed = {"candidates": candidates, "errors": np.ones((3, 7)), "k": np.array(k)}
-    case = case_of("kept", right, **allowed)
-    assert is_right(case, right)
-    row, place, other = rng.integers(3), rng.integers(k), rng.integers(7 - k)
-    here, there = np.flatnonzero(right[row])[place], np.flatnonzero(right[row] == 0)[other]
-    moved, changed = right.copy(), right.copy()
-    moved[row, [here, there]] = moved[row, [there, here]]
-    changed[row, here] *= 1 + 1e-12
-    assert not is_right(case, moved)
-    assert not is_right(case, changed)
 
 
 # Ranked: three of five items. Row 0: items 1 and 4 tie within rounding, item 2 is seen
@@ -219,7 +200,7 @@ def results(case: Case) -> list[Any]:
 
 
 @pytest.mark.parametrize("operation", [name for name in PROPERTIES if name != "start_fine"])
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(seed=st.integers(0, 2**31 - 1))
 def test_the_method_has_them_with_any_seed(operation: str, seed: int) -> None:
     """A false alarm is as rare as six standard deviations. (`start_fine` is slow: below.)"""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from support import scalar
+from oracle.formulas import Sparse, bipartite, embed, given, mapped, normalise
+from oracle.number import exact, held_to
 
 from c2f_ref.method import Settings
 from c2f_ref.model import Model
@@ -97,30 +98,25 @@ def seen_of(model: Model, user: int) -> list[int]:
 
 
 def embed_by_definition(model: Model) -> Array:
-    """Propagated entities (N, D), every sum a Python loop."""
-    settings, arrays, coarse = model.settings, model.arrays, model.coarse.astype(np.float64)
-    pairs = [(user, item) for user in range(model.n_users) for item in seen_of(model, user)]
-    users, items = zip(*pairs, strict=True) if pairs else ((), ())
-    adjacency = scalar.normalise(scalar.bipartite(users, items, model.n_users, model.n_items))
+    """Propagated entities (N, D), every sum a loop over numbers of 50 digits."""
+    n_users, settings = model.n_users, model.settings
 
-    def matrix(name: str, n_columns: int) -> Array:
-        values, columns = (arrays[f"{name}.{part}"] for part in ("values", "columns"))
-        dense = np.array(scalar.zeros(len(values), n_columns))
-        np.put_along_axis(dense, columns.astype(np.int64), values.astype(np.float64), axis=1)
-        return dense
+    def matrix(name: str, n_columns: int) -> Sparse:
+        parts = (model.arrays[f"{name}.{part}"].tolist() for part in ("columns", "values"))
+        rows = [dict(zip(c, map(exact, v), strict=True)) for c, v in zip(*parts, strict=True)]
+        return Sparse(rows, n_columns)
 
-    by_entity = matrix("coarse_assignment", settings.n_coarse)
-    ego, n_layers = scalar.ego_embed(by_entity, coarse), settings.n_layers
-    if model.fine is None:
-        graph = scalar.expand_coarse(adjacency, by_entity)
-        return scalar.propagate_coarse(graph, n_layers, ego, coarse)[0]
-    fine, weight = model.fine.astype(np.float64), settings.bridge_weight
-    threshold = settings.threshold
-    by_coarse = matrix("fine_assignment", settings.n_fine)
-    graph = scalar.expand_fine(adjacency, by_entity, by_coarse)
-    bridged = scalar.bridge(by_coarse, weight, coarse, scalar.soft_threshold(fine, threshold))
-    nodes = ego, bridged, scalar.fine_embed(fine, threshold)
-    return scalar.propagate_fine(graph, by_entity, by_coarse, weight, n_layers, *nodes)[0]
+    with held_to(2.0**-52):
+        pairs = [(user, item) for user in range(n_users) for item in seen_of(model, user)]
+        users, items = ([pair[place] for pair in pairs] for place in (0, 1))
+        adjacency = normalise(bipartite(users, items, n_users, model.n_items))
+        inputs = {"norm_adjacency": adjacency, "n_users": n_users, "settings": settings}
+        inputs["coarse_assignment"] = matrix("coarse_assignment", settings.n_coarse)
+        inputs["coarse"] = given(model.coarse)
+        if model.fine is not None:
+            inputs["fine_assignment"] = matrix("fine_assignment", settings.n_fine)
+            inputs["fine"] = given(model.fine)
+        return np.array(mapped(lambda x: float(x.value), embed(**inputs)[0]))
 
 
 def scores_by_definition(model: Model) -> tuple[Array, Array]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from itertools import product
@@ -20,6 +19,7 @@ from device.made import (
     scores_by_definition,
     seen_of,
 )
+from support.audit import peak_of
 
 from c2f_ref.device import DEFAULT_BUDGET, Device, DeviceError, _Graph, _Rows, embed_column
 from c2f_ref.method import Settings
@@ -64,16 +64,6 @@ def least_of(model: Model | Path, request: Callable[[Device], Any] = lambda _: N
     return caught.value.least
 
 
-def peak_of(call: Callable[[], object]) -> int:
-    """Bytes that were allocated at once while this ran, at most, above what was there before."""
-    tracemalloc.start()
-    try:
-        call()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
 # Embeddings
 
 
@@ -98,7 +88,6 @@ def test_a_matrix_and_its_transpose_sum_weighted_entries() -> None:
     """Rows (1/2 of 1, 2 of 2) and (3 of 0, 1 of 1)."""
     columns = np.array([[1, 2], [0, 1]], dtype=np.uint8)
     rows = _Rows(np.array([[0.5, 2.0], [3.0, 1.0]]), columns, 4)
-    assert (rows.shape, rows.T.shape, rows.T.T.shape) == ((2, 4), (4, 2), (2, 4))
     assert (rows @ np.array([10.0, 20.0, 40.0, 80.0])).tolist() == [90.0, 50.0]
     assert (rows.T @ np.array([10.0, 20.0])).tolist() == [60.0, 25.0, 20.0, 0.0]
 
@@ -147,7 +136,6 @@ def test_an_entity_of_degree_zero_keeps_its_share_of_layer_zero_and_nothing_else
     first, second = model.arrays["coarse_assignment.columns"][0]
     expected = np.tanh(model.coarse[first] - model.coarse[second]) / 3
     assert np.abs(embed(model)[0] - expected).max() <= 1e-15
-    assert_by_definition(model)
 
 
 def test_nothing_writes_to_the_model() -> None:
@@ -217,18 +205,13 @@ def test_ties_go_to_the_lowest_position() -> None:
     assert len(set(scores[0].tolist())) == 3
 
 
-def test_lists_end_where_no_item_is_left() -> None:
-    """Everybody has seen everything."""
-    model = make_model(np.random.default_rng(7), **SIZES, pairs_per_user=9.0)
-    device = Device(model)
+def test_lists_end_where_no_item_is_left_and_may_be_empty() -> None:
+    """Everybody has seen everything; then no user, no result, and a model that has no user."""
+    device = Device(make_model(np.random.default_rng(7), **SIZES, pairs_per_user=9.0))
     items, scores = device.rank(np.array([1, 3]), 2)
     assert items.tolist() == [[-1, -1]] * 2
     assert np.isneginf(scores).all()
-    assert device.recommend(model.user_ids[:1], 2)[0].tolist() == [["", ""]]
-
-
-def test_no_user_and_no_result_are_answered_with_empty_arrays() -> None:
-    device = Device(make_model(np.random.default_rng(8), **SIZES))
+    assert device.recommend(device.user_ids[:1], 2)[0].tolist() == [["", ""]]
     assert [part.shape for part in device.recommend([])] == [(0, 10)] * 2
     assert [part.shape for part in device.recommend(device.user_ids[:2], 0)] == [(2, 0)] * 2
     nobody = Device(make_model(np.random.default_rng(9), **SIZES | {"n_users": 0}))
@@ -250,28 +233,21 @@ def test_an_unknown_user_is_named(stranger: Any, has_text: bool) -> None:
     assert repr(stranger) in str(caught.value)
 
 
-@pytest.mark.parametrize("user", [3, "u3", None, [[100, 101]]])
-def test_one_id_is_not_a_list_nor_is_a_table(user: Any) -> None:
-    with pytest.raises(DeviceError, match="users must be a list of raw ids, got "):
-        Device(make_model(np.random.default_rng(8), **SIZES)).recommend(user)
-
-
-def test_what_is_not_a_position_or_a_count_is_refused() -> None:
-    device = Device(make_model(np.random.default_rng(9), **SIZES))
+def test_what_is_not_a_list_a_position_a_count_or_a_float_is_refused() -> None:
+    model = make_model(np.random.default_rng(9), **SIZES)
+    device, first = Device(model), np.array([0])
+    for user in (3, "u3", None, [[100, 101]]):
+        with pytest.raises(DeviceError, match="users must be a list of raw ids, got "):
+            device.recommend(user)
     for users in ([7], [-1], [0, 12], [1.0], [[1]], ["1"]):
         with pytest.raises(DeviceError, match=r"users must be whole numbers in \[0, 7\), got \["):
             device.rank(np.array(users))
     for n in (-3, 2.0, "3", None):
         with pytest.raises(DeviceError, match="n must be a whole number of at least 0, got "):
-            device.rank(np.array([0]), n)
-    wide, narrow_n = (device.rank(np.array([0]), n)[0] for n in (100, np.int8(100)))
-    assert np.array_equal(wide, narrow_n)
-
-
-def test_embeddings_too_large_for_float32_are_refused() -> None:
-    model = make_model(np.random.default_rng(10), **SIZES)
+            device.rank(first, n)
+    assert np.array_equal(device.rank(first, np.int8(100))[0], device.rank(first, 100)[0])
     with pytest.raises(DeviceError, match="must be finite in float32, column 0 is not"):
-        Device(changed(model, coarse=model.coarse * 1e60)).rank(np.array([0]))
+        Device(changed(model, coarse=model.coarse * 1e60)).rank(first)
 
 
 # Files
@@ -285,21 +261,15 @@ def test_a_file_gives_the_lists_of_the_model_that_was_written(tmp_path: Path) ->
         assert part.tolist() == expected.tolist()
 
 
-@pytest.mark.parametrize("damage", ["empty", "text", "cut", "another kind", "no model", "no axes"])
-def test_a_file_that_is_not_a_model_is_a_store_error(tmp_path: Path, damage: str) -> None:
-    path = tmp_path / "model.npz"
-    model = make_model(np.random.default_rng(11), **SIZES)
-    save_model(path, model)
-    content = {"empty": b"", "text": b"user,item\n", "cut": path.read_bytes()[:999]}
-    if damage in content:
-        path.write_bytes(content[damage])
-    elif damage == "no axes":
-        write_store(path, FORMAT, {}, {name: np.zeros((), np.uint8) for name in model.arrays})
-    else:
-        kind = FORMAT if damage == "no model" else "another"
-        write_store(path, kind, {}, {"coarse": np.zeros(3)})
-    with pytest.raises(StoreError, match=r"model\.npz"):
-        Device.load(path)
+def test_a_file_that_is_not_a_model_is_a_store_error(tmp_path: Path) -> None:
+    """Damage of a store is tried by the tests of the store."""
+    path, arrays = tmp_path / "model.npz", make_model(np.random.default_rng(11), **SIZES).arrays
+    no_axes = {name: np.zeros((), np.uint8) for name in arrays}
+    one = {"coarse": np.zeros(3)}
+    for kind, wrong in ((FORMAT, no_axes), (FORMAT, one), ("another", one)):
+        write_store(path, kind, {}, wrong)
+        with pytest.raises(StoreError, match=r"model\.npz"):
+            Device.load(path)
     with pytest.raises(FileNotFoundError):
         Device.load(tmp_path / "nothing.npz")
 
@@ -381,7 +351,7 @@ def test_loading_and_recommending_stay_within_every_budget(tmp_path: Path, n_ite
         {"n_users": 9000, "n_items": 40, "pairs_per_user": 1.0},
         {"n_users": 40, "n_items": 9000, "pairs_per_user": 3.0},
         {"n_users": 4000, "n_items": 30, "pairs_per_user": 25.0},
-        {"n_users": 3000, "n_items": 250, "pairs_per_user": 200.0, "dim": 2},
+        {"n_users": 900, "n_items": 250, "pairs_per_user": 200.0, "dim": 2},
         {"n_users": 2000, "n_items": 500, "id": "x{:09}" * 12},
         {"n_users": 2000, "n_items": 500, "id": "{:05}\u20ac"},
         {"n_users": 2000, "n_items": 500, "id": "{:05}" + "😀" * 40},

@@ -14,26 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
+from support.pairs import pairs_of, raw_pairs_of, times_of
 
 from c2f_ref.interactions import DataError, Interactions
 
 of_pairs, of_indices = Interactions.from_pairs, Interactions.from_indices
 # 3 users, 4 items, 4 pairs
 BY_HAND = of_pairs(["b", "a", "b", "c", "b"], [40, 10, 30, 20, 30], timestamps=[5, 4, 9, 2, 7])
-
-
-def pairs_of(interactions: Interactions) -> list[tuple[int, int]]:
-    return list(zip(interactions.users.tolist(), interactions.items.tolist(), strict=True))
-
-
-def raw_pairs_of(made: Interactions) -> list[tuple[Any, Any]]:
-    user_ids, item_ids = made.user_ids.tolist(), made.item_ids.tolist()
-    return [(user_ids[user], item_ids[item]) for user, item in pairs_of(made)]
-
-
-def times_of(interactions: Interactions) -> list[float]:
-    assert interactions.timestamps is not None
-    return interactions.timestamps.tolist()
 
 
 def test_raw_pairs_become_sorted_positions_on_sorted_ids() -> None:
@@ -69,12 +56,24 @@ def test_pairs_rated_too_low_vanish_with_their_ids(users: list[Any]) -> None:
 
 @pytest.mark.parametrize("make", [sparse.csr_array, sparse.csc_array, sparse.lil_array])
 def test_stored_values_that_are_not_0_are_pairs(make: Any) -> None:
-    made = Interactions.from_csr(make(np.array([[0, 2.0, 0], [-1.0, 0, 0.5]])), user_ids=["u", "v"])
+    made = Interactions.from_csr(make(np.array([[0, 2.0, 0], [1.0, 0, 0.5]])), user_ids=["u", "v"])
     assert raw_pairs_of(made) == [("u", 1), ("v", 0), ("v", 2)]
-    stored = (np.array([0.0, 1.0, 1.0, -1.0]), np.array([0, 2, 1, 1]), np.array([0, 2, 4]))
-    made = Interactions.from_csr(sparse.csr_array(stored, shape=(2, 3)))
+    stored = (np.array([0.0, 1.0, 1.0, 3.0]), np.array([0, 2, 1, 1]), np.array([0, 2, 4]))
+    matrix = sparse.csr_array(stored, shape=(2, 3))
+    made = Interactions.from_csr(matrix)
     assert pairs_of(made) == [(0, 2), (1, 1)]  # a stored 0 is none, a place stored twice is one
-    assert made.n_duplicates == 1
+    assert (made.dropped, made.n_duplicates) == ({"stored zeros": 1, "repeated": 1}, 1)
+    rated = Interactions.from_csr(matrix, least_rating=2)
+    assert (pairs_of(rated), rated.dropped["rated below 2"]) == ([(1, 1)], 2)
+
+
+def test_a_dense_matrix_is_read_where_it_is_asked_for() -> None:
+    made = Interactions.from_dense([[0, 2, 0], [1, 0, 5]], user_ids=["u", "v"])
+    assert raw_pairs_of(made) == [("u", 1), ("v", 0), ("v", 2)]
+    assert (made.dropped, made.source) == ({}, "3 values")
+    for wrong in ([[0, -1.0]], [1, 2], [["a"]], [[np.nan]]):
+        with pytest.raises(DataError, match="matrix"):
+            Interactions.from_dense(wrong)
 
 
 def test_matrix_holds_a_1_for_each_pair_in_memory_of_its_own() -> None:
@@ -99,7 +98,7 @@ def test_empty_is_legal_everywhere() -> None:
 
 
 def test_select_keeps_ids_and_times_and_touches_nothing_else() -> None:
-    chosen = BY_HAND.select(np.array([True, False, True, False]), n_duplicates=3)
+    chosen = BY_HAND.select(np.array([True, False, True, False]), dropped={"repeated": 3})
     assert raw_pairs_of(chosen) == [("a", 10), ("b", 40)]
     assert times_of(chosen) == [4.0, 5.0]
     assert (chosen.n_users, chosen.n_items, chosen.n_duplicates) == (3, 4, 3)
@@ -129,7 +128,11 @@ def test_unknown_ids_are_named_and_counted_once() -> None:
         for wanted in (raw, [1, raw]):
             with pytest.raises(DataError, match=f"^unknown user id {raw!r}$"):
                 made.user_index(wanted)
-    for several, more in (([3, 7, 8, "8", 5, 9, 7], ", and 2 more"), ([3, 7, 7], "")):
+    for several, more in (
+        ([3, 7, 8, "8", 5, 9, 7], ", and 2 more"),
+        ([7, 8], ", and 1 more"),
+        ([3, 7, 7], ""),
+    ):
         with pytest.raises(DataError, match=f"^unknown item id 7{more}$"):
             made.item_index(several)
 
@@ -154,8 +157,19 @@ def test_read_only_input_and_every_integer_type_are_taken() -> None:
         users.flags.writeable = False
         assert pairs_of(of_indices(users, users, 2, 3)) == [(0, 0), (1, 1)]
         assert of_pairs(users, list(users)).user_ids.dtype == np.int64
+    ends = [-(2**63), 2**63 - 1]
+    assert of_pairs(ends, ends).user_ids.tolist() == ends
     texts = np.array(["b", "a"], dtype=object), np.array(["x", "y"])
     assert of_pairs(*texts).user_ids.tolist() == ["a", "b"]
+
+
+def test_pairs_without_an_id_are_dropped_and_counted() -> None:
+    missing = [None, float("nan"), "", "NaN", "NULL", "\\N"]
+    made = of_pairs([*missing, "a", "a"], [*range(7), None], timestamps=range(8))
+    assert (raw_pairs_of(made), made.dropped) == ([("a", 6)], {"without an id": 7})
+    assert of_pairs([None, 4], [1, 2]).user_ids.tolist() == [4]
+    with pytest.raises(DataError, match="must not be empty"):
+        of_indices([0], [0], 1, 1, user_ids=[""])
 
 
 def test_hash_is_that_of_counts_pairs_and_ids() -> None:
@@ -165,17 +179,7 @@ def test_hash_is_that_of_counts_pairs_and_ids() -> None:
     positions, item_ids = struct.pack("<4q", 0, 1, 2, 0), struct.pack("<3q", 5, 6, 7)
     content = b"[2, 3, 2]" + positions + json.dumps(["é", "x"]).encode() + item_ids
     assert made.sha256() == hashlib.sha256(content).hexdigest()
-    assert replace(made, timestamps=None, n_duplicates=3).sha256() == made.sha256()
-
-
-def test_hash_differs_wherever_the_content_does() -> None:
-    sizes = [(2, 3), (2, 4), (3, 3)]
-    hashes = [of_indices([0], [0], *size).sha256() for size in sizes]
-    pairs = [([0], [1]), ([1], [0]), ([0, 1], [0, 0])]
-    hashes += [of_indices(*pair, 2, 3).sha256() for pair in pairs]
-    ids: list[Any] = [{"user_ids": [0, 2]}, {"user_ids": ["0", "1"]}, {"item_ids": [0, 1, 3]}]
-    hashes += [of_indices([0], [0], 2, 3, **one).sha256() for one in ids]
-    assert len(set(hashes)) == 9
+    assert replace(made, timestamps=None, dropped={}).sha256() == made.sha256()
 
 
 ANY_IDS = "user ids must be all integers or all strings, got "
@@ -196,10 +200,14 @@ ANY_IDS = "user ids must be all integers or all strings, got "
         (([b"x"], [1]), {}, f"{ANY_IDS}bytes"),
         ((np.zeros((2, 2), dtype=int), [1, 2]), {}, f"{ANY_IDS}ndarray"),
         (("abc", "xyz"), {}, "user ids must be one for each pair, got the text 'abc'"),
-        (([1], [""]), {}, "item ids must not be empty nor hold NUL, got ''"),
+        (([1.0, None], [1, 2]), {}, f"{ANY_IDS}float"),
         ((["a\0"], [1]), {}, "user ids must not be empty nor hold NUL, got 'a\\x00'"),
         (([2**63], [1]), {}, "user ids must be within int64, got 9223372036854775808"),
-        (([0, -(2**63) - 1], [1, 1]), {}, "user ids must be within int64, got -92233720"),
+        (
+            ([-(2**63), -(2**63) - 1], [1, 1]),
+            {},
+            f"user ids must be within int64, got {-(2**63) - 1}",
+        ),
     ],
 )
 def test_raw_pairs_out_of_order_are_refused(arguments: Any, keywords: Any, message: str) -> None:
@@ -232,9 +240,9 @@ def test_positions_out_of_order_are_refused(arguments: Any, keywords: Any, messa
 
 
 def test_a_matrix_that_is_not_sparse_and_finite_is_refused() -> None:
-    for value in (np.nan, np.inf):
+    for value in (np.nan, np.inf, -1.0):
         matrix = sparse.csr_array(np.array([[1.0, 0.0, 0.0], [0.0, 0.0, value]]))
-        with pytest.raises(DataError, match=rf"matrix must be finite, got {value} at \(1, 2\)"):
+        with pytest.raises(DataError, match=rf"finite and not negative, got {value} at \(1, 2\)"):
             Interactions.from_csr(matrix)
     for wrong in (np.eye(2), [[1]], None, sparse.coo_array(np.ones(3))):
         with pytest.raises(DataError, match="expected a 2-dimensional sparse matrix, got "):
@@ -266,7 +274,7 @@ def test_repeats_count_once_at_their_earliest_time(rows: list[tuple[int, int, in
         assert found == sorted(earliest)
         assert times_of(made) == [earliest[pair] for pair in found]
         assert made.n_duplicates == len(rows) - len(earliest)
-        assert replace(made, n_duplicates=7).n_duplicates == 7  # known repeats and none new
+        assert replace(made, dropped={"repeated": 7}).n_duplicates == 7  # known repeats, none new
     made = of_indices(users, items, 4, 5)
     assert pairs_of(made) == sorted(earliest)
     assert Interactions.from_csr(made.matrix()).sha256() == made.sha256()

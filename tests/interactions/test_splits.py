@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.pairs import pairs_of, times_of
 
 from c2f_ref.interactions import (
     DataError,
@@ -51,10 +52,6 @@ def timed(times: dict[tuple[int, int], int], with_times: bool = True) -> Interac
     return Interactions.from_indices(users, items, N_USERS, N_ITEMS, timestamps=at)
 
 
-def pairs_of(interactions: Interactions) -> Pairs:
-    return list(zip(interactions.users.tolist(), interactions.items.tolist(), strict=True))
-
-
 def parts_of(split: Split) -> tuple[Pairs, Pairs, Pairs]:
     return pairs_of(split.train), pairs_of(split.valid), pairs_of(split.test)
 
@@ -69,13 +66,12 @@ def assert_covers(split: Split, whole: Interactions) -> None:
     for part in (split.train, split.valid, split.test):
         assert (part.n_users, part.n_items) == (whole.n_users, whole.n_items)
         if whole.timestamps is not None:
-            times = dict(zip(pairs_of(whole), whole.timestamps.tolist(), strict=True))
-            assert part.timestamps is not None
-            assert part.timestamps.tolist() == [times[pair] for pair in pairs_of(part)]
+            times = dict(zip(pairs_of(whole), times_of(whole), strict=True))
+            assert times_of(part) == [times[pair] for pair in pairs_of(part)]
 
 
 @given(TIMES, SHARES, SEEDS, st.booleans())
-def test_ratio_takes_floored_shares_of_each_user(
+def test_ratio_takes_floored_shares_of_each_user_and_validates_with_one_pair_at_least(
     times: Any, shares: tuple[Fraction, Fraction], seed: int, with_times: bool
 ) -> None:
     whole, (valid, test) = timed(times, with_times), shares
@@ -84,6 +80,8 @@ def test_ratio_takes_floored_shares_of_each_user(
     for user in range(N_USERS):
         n = sum(u == user for u, _ in times)
         n_valid, n_test = floor(valid * n), floor(test * n)
+        if valid and not n_valid and n > n_test + 1:
+            n_valid = 1
         assert counts_of(split, user) == (n - n_valid - n_test, n_valid, n_test)
         assert counts_of(split, user)[0] >= (n > 0)
 
@@ -170,11 +168,6 @@ def test_the_seed_decides_and_every_pair_can_be_drawn(name: str, with_times: boo
     again = [DRAWS[name](timed(times, with_times), seed) for seed in range(60)]
     assert [split.sha256() for split in again] == [split.sha256() for split in splits]
     assert [split.seed for split in splits] == list(range(60))
-
-
-def test_empty_data_split_into_empty_parts() -> None:
-    for split in (*(draw(timed({}), 0) for draw in DRAWS.values()), split_by_time(timed({}))):
-        assert parts_of(split) == ([], [], [])
 
 
 def test_how_and_seed_are_recorded() -> None:
@@ -347,11 +340,29 @@ def test_a_saved_split_of_other_data_is_refused(folder: Path) -> None:
     save_split(folder / "file.npz", read_split(folder / "train.txt", seed=3))
     with pytest.raises(DataError, match="train and valid must be disjoint"):
         read_split(folder, split_file=folder / "file.npz")
-    (folder / "other.txt").write_text("0 1\n2 12\n")
+    (folder / "other.txt").write_text("0 1 2 3 4 5\n1 0 6 7 8\n2 9 10 11 12\n")
     save_split(folder / "folder.npz", read_split(folder, seed=3))
-    message = r"file folder.npz is a split of other data: 6 of its pairs, such as \(0, 0\), are not"
+    message = r"file folder.npz is a split of other data: 6 of its pairs, such as \(0, 0\), are"
     with pytest.raises(DataError, match=message):
         read_split(folder / "other.txt", split_file=folder / "folder.npz")
+
+
+def test_one_file_is_divided_as_it_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = [(u, i, 100 * i + u) for u in range(4) for i in range(12)]
+    path.write_text("user,item,timestamp\n" + "".join(f"{u},{i},{t}\n" for u, i, t in rows))
+    pairs, shares = read_interactions(path), (0.5, 0.25, 0.25)
+    for split_by, wanted in (
+        ("ratio", split_ratio(pairs, valid=0.25, test=0.25, seed=2)),
+        ("time", split_by_time(pairs, valid=0.25, test=0.25)),
+        ("leave-one-out", split_leave_one_out(pairs, seed=2)),
+    ):
+        split = read_split(path, seed=2, shares=shares, split_by=split_by)
+        assert (split.sha256(), split.how) == (wanted.sha256(), wanted.how)
+        assert split.source == "48 lines of a.csv read: 48 pairs of 4 users and 12 items"
+    for wrong in ({"shares": (0.5, 0.2, 0.2)}, {"shares": (0.8, 0.2)}, {"split_by": "day"}):
+        with pytest.raises(DataError, match="shares must be three of sum 1, split_by one of ratio"):
+            read_split(path, **wrong)
 
 
 @pytest.mark.gowalla

@@ -1,4 +1,4 @@
-"""From tables to nodes: compose, threshold, bridge, and where the tables start."""
+"""From tables to propagated embeddings: compose, threshold, bridge, start, propagate."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import itertools
 import math
 
 import numpy as np
-import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.agreement import assert_close, chi_square, same_bits
-from support.strategies import array, csr, draw_table, rngs
+from support.agreement import assert_close, assert_refused, chi_square, same_bits
+from support.calls import calls
+from support.strategies import array, csr, draw_table, models
 
 from c2f_ref import method
-from c2f_ref.method import MethodError, Settings, draw_positions, scatter_scores, soft_threshold
+from c2f_ref.method import Settings, draw_positions, scatter_scores
 from c2f_ref.method import sparse_pca_scores as scores_of
 
 
@@ -29,24 +29,15 @@ def test_ego_embed_by_hand() -> None:
     assert_close(ego, [[math.tanh(0.5), -math.tanh(1)]])
 
 
-# soft_threshold
-
-
 def test_soft_threshold_by_hand() -> None:
-    """With tau = 1/2: 2 becomes 3/2, -3/4 becomes -1/4, and 1/2, -1/2, 1/4 and 0 become 0."""
-    table = array([2, -0.75, 0.5], [-0.5, 0.25, 0])
-    assert soft_threshold(table, 0.5).tolist() == [[1.5, -0.25, 0], [0, 0, 0]]
-
-
-def test_soft_threshold_and_its_pull_back_at_their_edges() -> None:
-    """Threshold 0 gives x back, infinity zeros; the kink is 0 and its neighbours differ. A gradient
-    passes outside [-1, 1]; inside and at the kink it is exactly 0.
+    """With tau = 1/2: 2 becomes 3/2, -3/4 becomes -1/4, and 1/2, -1/2, 1/4 and 0 become 0. The kink
+    is 0 and its neighbours differ. A gradient passes outside [-1, 1]; inside and at the kink it is
+    exactly 0.
     """
-    table = array([1.5, -2.0, 2.0**-1022, 1e308])
-    assert same_bits(soft_threshold(table, 0.0), table)
-    assert not soft_threshold(table, math.inf).any()
+    by_hand = method.soft_threshold(array([2, -0.75, 0.5], [-0.5, 0.25, 0]), 0.5)
+    assert by_hand.tolist() == [[1.5, -0.25, 0], [0, 0, 0]]
     kink = array([1.0, -1.0, np.nextafter(1.0, 2.0), np.nextafter(1.0, 0.0)])
-    assert soft_threshold(kink, 1.0).tolist() == [[0, 0, 2.0**-52, 0]]
+    assert method.soft_threshold(kink, 1.0).tolist() == [[0, 0, 2.0**-52, 0]]
     pulled = method.soft_threshold_vjp(array([2, 1, 0.5, -1, -1.5]), 1.0, array([3, 4, 5, 6, -7]))
     assert pulled.tolist() == [[3, 0, 0, 0, -7]]
 
@@ -77,21 +68,6 @@ def test_start_coarse_is_standard_normal_in_table_and_bias() -> None:
 # start_fine and its parts
 
 
-@given(rngs(), st.integers(1, 6), st.integers(1, 8))
-def test_drawn_positions_are_distinct_and_rising_and_scattered_scores_come_back(
-    rng, n_positions, dim
-) -> None:
-    n_positions = min(n_positions, dim)
-    positions = draw_positions(7, n_positions, dim, rng=rng)
-    assert positions.shape == (7, n_positions)
-    assert (np.diff(positions, axis=1) > 0).all()
-    scores = draw_table((7, n_positions), rng)
-    table = scatter_scores(scores, positions, dim)
-    assert table.shape == (7, dim)
-    assert same_bits(np.take_along_axis(table, positions, axis=1), scores)
-    assert np.count_nonzero(table) == scores.size
-
-
 def test_positions_of_every_row_are_drawn_uniformly() -> None:
     """Two of four columns: six choices, 1000 rows each; chi-square as in the coarse start."""
     positions = draw_positions(6000, 2, 4, rng=np.random.default_rng(2)).tolist()
@@ -99,25 +75,21 @@ def test_positions_of_every_row_are_drawn_uniformly() -> None:
     assert chi_square(map(tuple, positions), choices) < 20.5
 
 
-def test_positions_and_scatter_refuse_what_does_not_fit() -> None:
-    with pytest.raises(MethodError, match="n_positions must be in \\[0, dim = 3\\], got 4"):
-        draw_positions(2, 4, 3, rng=np.random.default_rng(0))
-    with pytest.raises(MethodError, match="positions must have shape"):
-        scatter_scores(np.ones((2, 3)), np.zeros((2, 2), dtype=np.int64), 4)
-    for bad in (-1, 4):
-        with pytest.raises(MethodError, match=r"positions must be in \[0, 4\)"):
-            scatter_scores(np.ones((1, 1)), np.array([[bad]]), 4)
-
-
-def test_sparse_pca_scores_of_one_column_are_the_centred_rows_up_to_shrinkage() -> None:
-    """Rows 1, 2, 6 less their mean 3 are (-2, -1, 3): scores are in the ratio -2 : -1 : 3."""
-    scores = scores_of(np.array([[1.0], [2.0], [6.0]]), 1, 0.01, random_state=0)[:, 0]
-    assert scores[0] != 0
-    assert_close(scores / scores[0], [1.0, 0.5, -1.5])
+def test_parts_of_a_start_refuse_what_does_not_fit() -> None:
+    rng, places = np.random.default_rng(0), np.zeros((2, 2), dtype=np.int64)
+    message = r"n_positions must be in \[0, dim = 3\], got 4"
+    assert_refused(message, draw_positions, 2, 4, 3, rng=rng)
+    assert_refused("positions must have shape", scatter_scores, np.ones((2, 3)), places, 4)
+    for bad in (places - 1, places + 4):
+        assert_refused(r"positions must be in \[0, 4\)", scatter_scores, np.ones((2, 2)), bad, 4)
+    message = 'solver must be "lars" or "cd", got \'svd\''
+    assert_refused(message, scores_of, np.eye(3), 2, 1.0, random_state=0, solver="svd")
 
 
 def test_both_solvers_of_sparse_pca_solve_the_same_problem() -> None:
-    """Rows along three directions of two columns each: scores explain them equally well."""
+    """Rows along three directions of two columns each: scores explain them equally well. With fewer
+    different rows than components some lasso problems do not finish, and nothing warns of it.
+    """
     rng, left = np.random.default_rng(5), []
     directions = np.kron(np.eye(3), np.ones((1, 2)))
     rows = rng.standard_normal((40, 3)) @ directions * 3 + 0.1 * rng.standard_normal((40, 6))
@@ -128,25 +100,75 @@ def test_both_solvers_of_sparse_pca_solve_the_same_problem() -> None:
         left.append(np.linalg.norm(centred - explained) / np.linalg.norm(centred))
     assert max(left) < 0.05
     assert abs(left[0] - left[1]) < 1e-3
-
-
-def test_coordinate_descent_warns_of_nothing_and_another_solver_is_refused() -> None:
-    """With fewer different rows than components some lasso problems do not finish."""
     rng = np.random.default_rng(1)
     rows = 10 * rng.standard_normal((8, 12))[rng.integers(8, size=8)]
     assert np.isfinite(scores_of(rows, 12, 1.0, random_state=0, solver="cd")).all()
-    with pytest.raises(MethodError, match='solver must be "lars" or "cd", got \'svd\''):
-        scores_of(np.eye(3), 2, 1.0, random_state=0, solver="svd")
 
 
 def test_a_fine_start_is_made_of_drawn_rows_scores_and_positions_in_that_order() -> None:
     """The generator gives F row numbers, a random state, then positions (D6)."""
-    settings_ = Settings(n_coarse=6, n_fine=5, dim=7, sparse_pca_components=3)
+    own = Settings(n_coarse=6, n_fine=5, dim=7, sparse_pca_components=3)
     coarse = draw_table((6, 7), np.random.default_rng(0))
     rng = np.random.default_rng(11)
     rows, state = rng.integers(6, size=5), int(rng.integers(2**32))
     scores = scores_of(coarse[rows], 3, 1.0, random_state=state)
     by_hand = scatter_scores(scores, draw_positions(5, 3, 7, rng=rng), 7)
     assert np.count_nonzero(scores) > scores.size / 2  # scores are dense (D6)
-    assert same_bits(method.start_fine(coarse, settings_, rng=np.random.default_rng(11)), by_hand)
+    assert same_bits(method.start_fine(coarse, own, rng=np.random.default_rng(11)), by_hand)
     assert len(set(rows.tolist())) < 5  # with replacement: here one row came twice
+
+
+# Propagation
+
+
+def test_propagate_coarse_by_hand() -> None:
+    """One entity and one coarse row, edge 1/2 from the coarse row to the entity and 2 back:
+
+    (4, 8) -> (8/2, 2 * 4) = (4, 8) -> (4, 8), mean (4, 8); from (6, 0): (0, 12), (6, 0), (4, 4).
+    """
+    nodes = method.propagate_coarse(csr([[0, 0.5], [2, 0]]), 2, array([4, 6]), array([8, 0]))
+    assert [table.tolist() for table in nodes] == [[[4, 4]], [[8, 4]]]
+
+
+def test_propagate_fine_by_hand() -> None:
+    """Graph of `test_expand_fine_by_hand`: user and item at x, coarse row c, fine row f; S_c and
+    S_f are all ones, w = 1/4. The layer, line by line (D2):
+
+    After G:  h = x/2 + c/sqrt6,  c1 = 2x/sqrt6 + f/sqrt3,  f1 = c/sqrt3; then c2 = c1 - f1,
+    c3 = w f1 + (1 - w) c2, entities end at h - c1 + c3; means with layer 0 halve the sums.
+    """
+    x, c, f, w = 0.5, -1.5, 2.0, 0.25
+    a, b, g = 1 / 2, 1 / math.sqrt(6), 1 / math.sqrt(3)
+    graph = csr([[0, a, b, 0], [a, 0, b, 0], [b, b, 0, g], [0, 0, g, 0]])
+    h, c1, f1 = x * a + c * b, 2 * x * b + f * g, c * g
+    c3 = w * f1 + (1 - w) * (c1 - f1)
+    nodes = array([x], [x]), array([c]), array([f])
+    means = [[(x + h - c1 + c3) / 2]] * 2, [[(c + c3) / 2]], [[(f + f1) / 2]]
+    assert_close(method.propagate_fine(graph, csr([[1], [1]]), csr([[1]]), w, 1, *nodes), means)
+
+
+class Operator:
+    """Nothing but a product and a transpose, on NumPy rows."""
+
+    def __init__(self, dense: np.ndarray) -> None:
+        self._dense = dense
+
+    def __matmul__(self, other: np.ndarray) -> np.ndarray:
+        return self._dense @ other
+
+    @property
+    def T(self) -> Operator:  # noqa: N802
+        """The transpose."""
+        return Operator(self._dense.T)
+
+
+@settings(max_examples=10)
+@given(models(signed=True), st.integers(0, 2**32))
+def test_anything_with_a_product_and_a_transpose_propagates(model, seed) -> None:
+    """Graphs and assignments need not be SciPy's."""
+    made = calls(model, seed)
+    for name in ("propagate_coarse", "propagate_fine"):
+        for function, arguments in (made[name], made[f"{name}_vjp"]):
+            n = 1 if name == "propagate_coarse" else 3
+            operators = [Operator(matrix.toarray()) for matrix in arguments[:n]]
+            assert_close(function(*operators, *arguments[n:]), function(*arguments), 1e-11)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +10,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import sparse
+from support.agreement import assert_refused
 from support.strategies import rngs
 
 from c2f_ref import method
-from c2f_ref.method import MethodError, Settings, SettingsError, settings_for_budget
+from c2f_ref.method import Settings, SettingsError, settings_for_budget
 from c2f_ref.method.memory import narrowest, surviving_entries
 
 
@@ -26,8 +26,7 @@ def test_the_narrowest_integers_hold_their_largest_and_the_next_narrower_ones_do
         assert (dtype.kind, dtype.itemsize) == ("u", n_bytes)
         assert np.array([largest], dtype=dtype)[0] == largest
     for largest in (-1, 2**64):
-        with pytest.raises(MethodError, match=f"must be in .*, got {largest}"):
-            narrowest(largest)
+        assert_refused(f"must be in .*, got {largest}", narrowest, largest)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -47,9 +46,9 @@ def test_entries_survive_where_soft_leaves_something(dtype: Any, rng, threshold:
 
 def test_sparsity_at_the_ends() -> None:
     """Nothing is dropped at threshold 0, all at an infinite one; nothing is left of nothing."""
-    table = np.array([[0.5, -1.0, 2.0]])
-    sparsities = [method.fine_sparsity(table, threshold) for threshold in (0.0, 0.5, 1.0, np.inf)]
-    assert sparsities == [0.0, 1 - 2 / 3, 1 - 1 / 3, 1.0]
+    by_threshold = {0.0: 0.0, 0.5: 1 - 2 / 3, 1.0: 1 - 1 / 3, np.inf: 1.0}
+    for threshold, sparsity in by_threshold.items():
+        assert method.fine_sparsity(np.array([[0.5, -1.0, 2.0]]), threshold) == sparsity
     assert method.fine_sparsity(np.zeros((0, 3)), 1.0) == 1.0
 
 
@@ -84,16 +83,6 @@ def test_stored_bytes_by_hand() -> None:
     assert without == counted | {"fine": 0, "fine_assignment": 0}
 
 
-@pytest.mark.parametrize(("n_live", "n_bytes"), [(8, 64), (7, 64), (6, 57)])
-def test_the_fine_table_counts_dense_where_that_is_smaller(n_live: int, n_bytes: int) -> None:
-    """F D = 8 values of 8 bytes are 64; with 7 left, 7 (8 + 1) + 3 = 66; with 6, 57."""
-    own = Settings(n_coarse=3, n_fine=2, dim=4, fine_per_coarse=1)
-    fine = np.where(np.arange(8) < n_live, 2.0, own.threshold).reshape(2, 4)
-    s_c, s_f = sparse.csr_array(np.ones((5, 3))), sparse.csr_array(np.ones((3, 2)))
-    arrays = np.arange(2), np.arange(3), sparse.csr_array((2, 3)), np.zeros(5), np.zeros((3, 4))
-    assert method.stored_bytes(own, *arrays, s_c, fine, s_f)["fine"] == n_bytes
-
-
 def test_the_published_run_by_hand() -> None:
     """300 and 100 rows of 128 columns, 29,858 users, 40,981 items, 810,128 pairs, float32.
 
@@ -118,26 +107,22 @@ def bound_of(settings: Settings, of_data: dict[str, Any]) -> int:
     return sum(method.stored_bytes_bound(settings, **of_data).values())
 
 
-@st.composite
-def fields(draw: Callable[..., Any]) -> dict[str, Any]:
-    """Settings other than C and F."""
-    most = {"dim": 300, "coarse_per_entity": 5, "fine_per_coarse": 6, "sparse_pca_components": 100}
-    return {name: draw(st.integers(1, largest)) for name, largest in most.items()}
+OTHERS = {"dim": 300, "coarse_per_entity": 5, "fine_per_coarse": 6, "sparse_pca_components": 100}
+SIZES = {"n_users": 3000, "n_items": 2000, "n_pairs": 70_000, "id_bytes": 40}
+"""The largest of settings other than C and F, and of the sizes of a bound."""
+TYPES = st.sampled_from([(np.float32, None), (np.float64, None), (np.float32, np.float16)])
 
 
-@st.composite
-def sizes(draw: Callable[..., Any]) -> dict[str, Any]:
-    """Users, items and the other sizes of a bound."""
-    most = {"n_users": 3000, "n_items": 2000, "n_pairs": 70_000, "id_bytes": 40}
-    types = st.sampled_from([(np.float32, None), (np.float64, None), (np.float32, np.float16)])
-    counts = {name: draw(st.integers(0, largest)) for name, largest in most.items()}
-    return counts | dict(zip(("dtype", "table_dtype"), draw(types), strict=True))
-
-
-@given(fields(), sizes(), st.integers(0, 4 * 10**6))
+@given(
+    st.fixed_dictionaries({name: st.integers(1, most) for name, most in OTHERS.items()}),
+    st.fixed_dictionaries({name: st.integers(0, most) for name, most in SIZES.items()}),
+    TYPES,
+    st.integers(0, 4 * 10**6),
+)
 def test_a_budget_is_kept_and_leaves_no_room_for_one_more_coarse_row(
-    of_settings: dict[str, Any], of_data: dict[str, Any], budget: int
+    of_settings: dict[str, Any], of_data: dict[str, Any], types: tuple[Any, Any], budget: int
 ) -> None:
+    of_data |= dict(zip(("dtype", "table_dtype"), types, strict=True))
     n_entities = of_data["n_users"] + of_data["n_items"]
     assume(n_entities >= of_settings["coarse_per_entity"])
     try:
@@ -179,16 +164,20 @@ def test_a_budget_by_hand() -> None:
     assert settings_for_budget(10**9, 4, 7, dim=3).n_fine == 0  # 3 fine rows for 4 of a coarse row
     assert settings_for_budget(360, 3, 37, **own).n_fine == 0
     message = "budget must be at least 360 bytes for the smallest model, got 359"
-    with pytest.raises(SettingsError, match=message):
-        settings_for_budget(359, 3, 37, **own)
+    assert_refused(message, settings_for_budget, 359, 3, 37, error=SettingsError, **own)
 
 
 def test_budgets_refuse_what_they_decide_too_few_entities_and_sizes_below_0() -> None:
     for name in ("n_users", "n_items", "id_bytes", "n_pairs"):
-        with pytest.raises(MethodError, match=rf"need sizes >= 0, got .*{name}=-1"):
-            method.stored_bytes_bound(Settings(), **({"n_users": 3, "n_items": 4} | {name: -1}))
-    for name in ("n_coarse", "n_fine"):
-        with pytest.raises(SettingsError, match="n_coarse and n_fine follow from the budget"):
-            settings_for_budget(10**6, 3, 4, **{name: 5})
-    with pytest.raises(SettingsError, match="coarse_per_entity must be at most n_coarse = 3"):
-        settings_for_budget(10**6, 1, 2, coarse_per_entity=4)
+        message, given_ = (
+            rf"need sizes >= 0, got .*{name}=-1",
+            {"n_users": 3, "n_items": 4, name: -1},
+        )
+        assert_refused(message, method.stored_bytes_bound, Settings(), **given_)
+    for message, n_users, others in [
+        ("n_coarse and n_fine follow from the budget", 3, {"n_coarse": 5}),
+        ("n_coarse and n_fine follow from the budget", 3, {"n_fine": 5}),
+        ("coarse_per_entity must be at most n_coarse = 3", 1, {"coarse_per_entity": 4}),
+    ]:
+        given_ = others | {"error": SettingsError}
+        assert_refused(message, settings_for_budget, 10**6, n_users, 2, **given_)

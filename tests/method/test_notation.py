@@ -7,10 +7,12 @@ import dataclasses
 import inspect
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 from scipy import sparse
+from support.agreement import assert_refused
 
 from c2f_ref.method import MethodError, Settings, SettingsError
 from c2f_ref.method.notation import require_finite, require_indices, require_shape
@@ -36,7 +38,7 @@ FIELDS = {
     "pinv_rtol": (None, -0.1, 0.0, 1.5),
 }
 WHOLE = [name for name, (published, *_) in FIELDS.items() if isinstance(published, int)]
-REAL = [name for name in FIELDS if name not in WHOLE]
+refused = partial(assert_refused, error=SettingsError)
 
 
 def test_defaults_are_the_published_gowalla_run() -> None:
@@ -57,20 +59,18 @@ def test_every_setting_has_a_docstring_with_its_source() -> None:
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_a_setting_is_accepted_on_the_edge_of_its_range_and_refused_outside(name) -> None:
+def test_a_setting_is_of_its_kind_accepted_on_the_edge_of_its_range_and_refused_outside(
+    name,
+) -> None:
     _, below, edge, above = FIELDS[name]
     assert getattr(Settings(**{name: edge}), name) == edge
-    for value in [below, *([] if above is None else [above]), *([math.nan] * (name in REAL))]:
-        with pytest.raises(SettingsError, match=rf"{name} must be in .*got {value}"):
-            Settings(**{name: value})
-
-
-@pytest.mark.parametrize("name", FIELDS)
-def test_a_number_of_the_declared_kind_is_asked_for_by_name(name) -> None:
-    kind, others = ("float", []) if name in REAL else ("int", [2.0, 2.5, None])
+    kind, others, nan = (
+        ("int", [2.0, 2.5, None], []) if name in WHOLE else ("float", [], [math.nan])
+    )
+    for value in [below, *([] if above is None else [above]), *nan]:
+        refused(rf"{name} must be in .*got {value}", Settings, **{name: value})
     for value in [True, "3", [3], 1j, *others]:
-        with pytest.raises(SettingsError, match=f"{name} must be of type {kind}.*, got"):
-            Settings(**{name: value})
+        refused(f"{name} must be of type {kind}.*, got", Settings, **{name: value})
 
 
 def test_numbers_of_numpy_become_numbers_of_python() -> None:
@@ -89,38 +89,32 @@ def test_more_entries_a_row_than_columns_and_integers_beyond_floats_are_refused(
         ({"n_coarse": 3, "coarse_per_entity": 4}, "coarse_per_entity must be at most n_coarse = 3"),
         ({"n_fine": 3}, "fine_per_coarse must be at most n_fine = 3, got 4"),
     ]:
-        with pytest.raises(SettingsError, match=message):
-            Settings(**wrong)
+        refused(message, Settings, **wrong)
     assert Settings(n_coarse=3, coarse_per_entity=3).coarse_per_entity == 3
     assert Settings(n_fine=0, fine_per_coarse=4).n_fine == 0
     assert issubclass(SettingsError, MethodError)
     assert issubclass(MethodError, ValueError)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_require_finite_names_the_array_the_value_and_the_first_place(bad) -> None:
-    table = np.ones((2, 3))
-    table[0, 2] = table[1, 1] = bad
-    with pytest.raises(MethodError, match=rf"fine must be finite, got {bad} at \(0, 2\)"):
-        require_finite("fine", table)
-    message = rf"graph must be finite, got {bad} at stored value \(2,\)"
-    with pytest.raises(MethodError, match=message):
-        require_finite("graph", sparse.csr_array(table))
+def test_checks_name_what_was_expected_and_what_came() -> None:
+    for bad in (np.nan, np.inf, -np.inf):
+        table = np.array([[1.0, 1.0, bad], [1.0, bad, 1.0]])
+        assert_refused(
+            rf"fine must be finite, got {bad} at \(0, 2\)", require_finite, "fine", table
+        )
+        message = rf"graph must be finite, got {bad} at stored value \(2,\)"
+        assert_refused(message, require_finite, "graph", sparse.csr_array(table))
     for fine in (np.ones((2, 3)), np.zeros((0, 3)), sparse.csr_array((2, 3)), [1.0, 2.0]):
         require_finite("fine", fine)
-
-
-def test_checks_of_shapes_and_indices_name_what_was_expected_and_what_came() -> None:
     require_shape("bias", np.ones(2), (2,))
-    with pytest.raises(MethodError, match=r"bias must have shape \(3,\), got \(2,\)"):
-        require_shape("bias", np.ones(2), (3,))
+    message = r"bias must have shape \(3,\), got \(2,\)"
+    assert_refused(message, require_shape, "bias", np.ones(2), (3,))
     for dtype in (np.int64, np.int32):
         require_indices("users", np.array([0, 4], dtype=dtype), 5)
     require_indices("users", np.zeros(0, dtype=np.int64), 0)
-    for bad in ([0, 5], [-1, 4]):
-        message = rf"users must be in \[0, 5\), got {min(bad)} to {max(bad)}"
-        with pytest.raises(MethodError, match=message):
-            require_indices("users", np.array(bad), 5)
+    for low, high in ((0, 5), (-1, 4)):
+        message = rf"users must be in \[0, 5\), got {low} to {high}"
+        assert_refused(message, require_indices, "users", np.array([low, high]), 5)
     for dtype in (np.float64, np.bool_):
-        with pytest.raises(MethodError, match="users must be integers, got dtype"):
-            require_indices("users", np.ones(2, dtype=dtype), 5)
+        message = "users must be integers, got dtype"
+        assert_refused(message, require_indices, "users", np.ones(2, dtype=dtype), 5)

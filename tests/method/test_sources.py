@@ -11,13 +11,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 PROJECT = Path(__file__).resolve().parents[2]
 README = (PROJECT / "c2f_ref" / "method" / "README.md").read_text(encoding="utf-8")
 NUMBERS = {int(number) for number in re.findall(r"^    \((\d+)\)", README, re.MULTILINE)}
 LABELS = "Shapes|Edge|Errors|Source"
-PAGES = sorted((PROJECT / "c2f_ref").rglob("*.py"))
 
 
 def sources_of(text: str) -> list[str]:
@@ -41,13 +38,11 @@ def leads_nowhere(source: str) -> str:
     return "" if numbers or dated else "neither an equation nor a paper with its year"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
-def test_every_source_is_an_equation_or_a_paper_with_its_year(page: Path) -> None:
-    for source in sources_of(page.read_text(encoding="utf-8")):
-        assert not leads_nowhere(source), f"{source}: {leads_nowhere(source)}"
-
-
-def test_a_source_that_leads_nowhere_is_found() -> None:
+def test_every_source_is_an_equation_or_a_paper_with_its_year() -> None:
+    """And one that leads nowhere is found."""
+    for page in (PROJECT / "c2f_ref").rglob("*.py"):
+        for source in sources_of(page.read_text(encoding="utf-8")):
+            assert not leads_nowhere(source), f"{page}: {source}: {leads_nowhere(source)}"
     page = '"""What.\n\n    Source: equation (35).\n    Edge: none.\n    """'
     assert [leads_nowhere(source) for source in sources_of(page)] == ["no equation [35]"]
     assert leads_nowhere(" coarse stage, step 6.").startswith("neither an equation nor a paper")
@@ -89,7 +84,3 @@ def test_tests_that_the_readme_names_exist() -> None:
     assert len(named) > 40
     missing = {name for name in named if not re.search(rf"^def {name}\(", tests, re.MULTILINE)}
     assert not missing
-
-
-def test_lines_of_the_readme_have_at_most_100_characters() -> None:
-    assert max(len(line) for line in README.splitlines()) <= 100

@@ -57,9 +57,9 @@ class Answer(NamedTuple):
         expected, got = (np.array(part, dtype=np.float64) for part in (self.expected, self.got))
         if got.shape != expected.shape:
             return np.inf, f"{self.key}: expected shape {expected.shape}, got {got.shape}"
-        for row, tied in enumerate(() if self.tied is None else self.tied):
+        for row in () if self.tied is None else np.flatnonzero(self.tied.sum(axis=1) > 1):
             for table in (expected[row], got[row]):
-                table[tied] = np.sort(table[tied])
+                table[self.tied[row]] = np.sort(table[self.tied[row]])
         return compare(self.key, expected, got, self._replace(expected=expected).tolerance())
 
 

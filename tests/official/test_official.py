@@ -6,7 +6,7 @@ The files are those of `tests/vectors/official`, or of the folder in $C2F_OFFICI
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,18 +24,23 @@ FILES = sorted(Path(os.environ.get("C2F_OFFICIAL", OURS)).glob("*.npz"))
 assert FILES, "there are no .npz files in the folder of $C2F_OFFICIAL"
 EACH_FILE = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 SMALL = 1e-7
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@cache
+def answers_of(ops: ModuleType, path: Path) -> tuple[Answer, ...]:
+    """Computed once for each file, since both tests below only read them."""
+    return tuple(answers(ops, Recorded(path)))
 
 
 @EACH_FILE
 @pytest.mark.parametrize("ops", [pytest.param(method, id="method"), FAST])
 def test_an_implementation_gives_every_array_of_every_file(ops: ModuleType, path: Path) -> None:
-    recorded, keys = Recorded(path), set()
-    for answer in answers(ops, recorded):
+    """No answer is right by its tolerance."""
+    for answer in answers_of(ops, path):
         share, reason = answer.compared()
-        assert not reason, reason
-        assert share < (1e-2 if ops is method else 1)  # no answer is right by its tolerance
-        keys.add(answer.key)
-    assert keys == recorded.outputs()
+        assert share < (1e-2 if ops is method else 1), reason
+    assert {answer.key for answer in answers_of(ops, path)} == Recorded(path).outputs()
 
 
 @EACH_FILE
@@ -45,18 +50,18 @@ def test_any_entry_changed_by_1_percent_and_any_moved_index_are_seen(path: Path)
     Each entry of a refreshed assignment is moved to each other column of its row, tied or not.
     """
     n_tried, n_moved = 0, 0
-    for answer in answers(method, Recorded(path)):
-        expected = np.array(answer.expected, dtype=np.float64)
+    for answer in answers_of(method, path):
+        expected, has_ties = np.array(answer.expected, np.float64), answer.tied is not None
         large = np.abs(expected) > SMALL * np.abs(expected).max(initial=0.0)
         change = np.where(np.arange(expected.size) % 2, 1.01, 0.99).reshape(expected.shape)
         error = np.abs(change * expected - answer.got)
         assert (error > 1.01 * answer.tolerance())[large].all(), answer.key
         places = np.argwhere(large)
-        for place in map(tuple, places if answer.tied is not None else places[::17]):
+        for place in map(tuple, places if has_ties else places[:: max(len(places) // 3, 1)]):
             changed = expected.copy()
             changed[place] *= change[place]
             assert answer._replace(expected=changed).compared()[1], (answer.key, place)
-            for other in np.flatnonzero(expected[place[0]] == 0) if answer.tied is not None else ():
+            for other in np.flatnonzero(expected[place[0]] == 0) if has_ties else ():
                 moved, (row, column) = expected.copy(), place
                 moved[row, [column, other]] = moved[row, [other, column]]
                 assert answer._replace(expected=moved).compared()[1], (answer.key, place, other)
@@ -102,28 +107,3 @@ def test_an_entry_may_be_off_by_1e_10_of_the_largest_or_1e_3_of_itself_if_iterat
     assert Answer("x", np.zeros(3), np.array([0.0, 1e-300, 0.0])).compared()[0] == np.inf
     assert Answer("x", np.ones(3), np.array([1.0, np.nan, 1.0])).compared()[0] == np.inf
     assert "expected shape (3,)" in Answer("x", np.ones(3), np.ones(2)).compared()[1]
-
-
-def _unclipped(table: Any, grad: Any, state: Any, lr: float, settings: Any) -> Any:
-    return method.adam_step(table, grad, state, lr, replace(settings, clip_limit=np.inf))
-
-
-STEPS = {f"coarse.traj.{name}" for name in ("loss", "coarse_meta", "linear_weight")}
-WRONG: list[tuple[Any, str, set[str]]] = [
-    (lambda s, p, k: method.keep_top(s.T @ p, k), "start_fine_assignment",
-     {"fine_init.fine_assignment"}),
-    (lambda *given: method.ndcg_at_k(*given) * (1 - 1e-8), "ndcg_at_k", {"eval.ndcg"}),
-    (_unclipped, "adam_step", STEPS),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("wrong", "name", "keys"), WRONG)
-def test_a_wrong_function_is_found_where_it_is(wrong: Any, name: str, keys: set[str]) -> None:
-    """In dev_00, which clips."""
-    module = ModuleType("wrong")
-    vars(module).update({each: getattr(method, each) for each in method.__all__} | {name: wrong})
-    found = answers(module, Recorded(OURS / "dev_00.npz"))
-    failed = {answer.key for answer in found if answer.compared()[1]}
-    assert keys <= failed
-    later = (key for key in failed - keys if "traj" not in key)  # what the steps lead to
-    assert all(key.startswith(("fine_init.coarse", "eval")) for key in later)

@@ -113,12 +113,6 @@ def pulled_back(outputs: Any, weights: Any, *variables: Any) -> list[Any]:
     return [mapped(lambda _: next(remaining), part) for part in variables]
 
 
-def derivative(function: Callable[..., Any], at: Sequence[Any], grad: Any) -> list[Any]:
-    """The pull-back of a function at these values."""
-    variables = [tracked(part) for part in at]
-    return pulled_back(function(*variables), grad, *variables)
-
-
 # Graph
 
 
@@ -134,7 +128,6 @@ def normalise(graph: Sparse) -> Sparse:
     """G_ij / sqrt(d_i d_j), 0 where a degree is not positive."""
     degrees = [total(row.values()) for row in graph.rows]
     positive = [precision.is_positive(degree) for degree in degrees]
-
     rows: list[dict[int, Number]] = [dict.fromkeys(row, ZERO) for row in graph.rows]
     for i, j, x in ((i, j, x) for i, row in enumerate(graph.rows) for j, x in row.items()):
         if positive[i] and positive[j]:
@@ -186,11 +179,10 @@ def softmax_rows(values: Table) -> Table:
     The logarithm of the sum is off by no more than the entry that is off most; entries round once
     more when the row is shifted.
     """
-    result = []
+    result: Table = []
     for row in values:
         largest = max(row, key=lambda number: number.value)
-        shifted = [Number(x.value - largest.value, 0.0, 0.0) for x in row]
-        exponentials = [precision.exp(x) for x in shifted]
+        exponentials = [precision.exp(Number(x.value - largest.value, 0.0, 0.0)) for x in row]
         sum_of = total(exponentials)
         arriving = [number.error + number.size + largest.size for number in row]
         result.append([])
@@ -286,15 +278,10 @@ def propagate_coarse(
 
 
 def propagate_fine(
-    graph: Sparse,
-    by_entity: Sparse,
-    by_coarse: Sparse,
-    weight: float,
-    n_layers: int,
-    *tables: Table,
-) -> tuple[Table, Table, Table]:
+    graph: Sparse, by_entity: Sparse, by_coarse: Sparse, weight: float, n_layers: int,
+    entities: Table, coarse: Table, fine: Table,
+) -> tuple[Table, Table, Table]:  # fmt: skip
     """The layer of the fine stage, line by line."""
-    entities, coarse, fine = tables
     n, c_end, width = len(entities), len(entities) + len(coarse), width_of(entities, coarse)
     layers = [entities + coarse + fine]
     for _ in range(n_layers):
@@ -352,21 +339,24 @@ BY |= {ego_embed: slice(1, 2), bpr_loss: slice(0, 2), score_pairs: slice(0, 3)}
 """Which inputs a function is differentiated by; other functions are linear in all tables."""
 
 
-def pull_back(function: Callable[..., Any], *given: Any) -> list[Any]:
+def pull_back(function: Callable[..., Any], *inputs: Any) -> list[Any]:
     """The derivative; that of a linear map is taken at zeros, since its tables are not given."""
     if function in BY:
-        *inputs, grad = given
+        *before, grad = inputs
+        after = before[BY[function].stop :]
+        at = [exact(x) if isinstance(x, float) else x for x in before[BY[function]]]
+        before = before[: BY[function].start]
         grad = grad if isinstance(grad, list) else constant(grad)
-        at = [exact(x) if isinstance(x, float) else x for x in inputs[BY[function]]]
-        before, after = inputs[: BY[function].start], inputs[BY[function].stop :]
-        return derivative(lambda *x: function(*before, *x, *after), at, grad)
-    grads = [part for part in given if isinstance(part, list)]
-    plan, sizes = given[: -len(grads)], [len(grad) for grad in grads]
-    if len(grads) == 1:  # compose, or bridge, which has two tables
-        sizes = [len(plan[0].rows), plan[0].n_columns][1 if function is compose else 0 :]
-        grads *= len(sizes)
-    at = [[[ZERO] * width_of(grad) for _ in range(n)] for n, grad in zip(sizes, grads, strict=True)]
-    return derivative(lambda *x: function(*plan, *x), at, given[len(plan) :])
+    else:
+        grad = [part for part in inputs if isinstance(part, list)]
+        before, after = inputs[: -len(grad)], []
+        sizes, widths = [len(part) for part in grad], [width_of(part) for part in grad]
+        if len(grad) == 1:  # compose, or bridge, which has two tables
+            sizes = [len(before[0].rows), before[0].n_columns][1 if function is compose else 0 :]
+            widths *= 2
+        at = [[[ZERO] * width for _ in range(n)] for n, width in zip(sizes, widths, strict=False)]
+    variables = [tracked(part) for part in at]
+    return pulled_back(function(*before, *variables, *after), grad, *variables)
 
 
 # The stages
@@ -376,9 +366,10 @@ class Plan:
     """A stage: the fine one if there is a fine assignment."""
 
     def __init__(self, inputs: dict[str, Any]) -> None:
-        names = ("coarse_assignment", "fine_assignment")
+        stages = ["coarse", "fine"][: 1 + ("fine_assignment" in inputs)]
         self.n_users, self.settings = inputs["n_users"], inputs["settings"]
-        self.assignments = [inputs[name] for name in names if name in inputs]
+        self.assignments = [inputs[f"{stage}_assignment"] for stage in stages]
+        self.tables = [inputs[stage] for stage in stages]
         self.graph = expanded(inputs["norm_adjacency"], *self.assignments)
 
     def forward(self, coarse: Table, fine: Table | None = None) -> tuple[Table, ...]:
@@ -405,18 +396,13 @@ class Plan:
         return (loss, *pulled_back([loss], [ONE], *tables, bias))
 
 
-def planned(inputs: dict[str, Any]) -> tuple[Plan, list[Table]]:
-    """The plan of these inputs, and the tables that it works on."""
-    return Plan(inputs), [inputs[name] for name in ("coarse", "fine") if name in inputs]
-
-
 def embed(**inputs: Any) -> tuple[Table, ...]:
     """Forward pass of a stage; an earlier plan leaves no trace."""
-    plan, tables = planned(inputs)
-    return plan.forward(*tables)
+    plan = Plan(inputs)
+    return plan.forward(*plan.tables)
 
 
 def loss_and_grad(**inputs: Any) -> tuple[Any, ...]:
     """Of a batch."""
-    plan, tables = planned(inputs)
-    return plan.loss_and_grad(tables, inputs["bias"], inputs["triples"])
+    plan = Plan(inputs)
+    return plan.loss_and_grad(plan.tables, inputs["bias"], inputs["triples"])

@@ -94,13 +94,6 @@ def constant(value: float) -> Number:
     return Number(Decimal(value), abs(value), 0.0 if is_single else abs(value))
 
 
-def variable(value: Any) -> Number:
-    """A given number with respect to which gradients are wanted."""
-    number = exact(value)
-    number.links = ()
-    return number
-
-
 def without_error(x: Number) -> Number:
     """The same number where its error does not matter."""
     return Number(x.value, x.size, 0.0, _links([(x, ONE)]))
@@ -147,10 +140,10 @@ def tanh(x: Number) -> Number:
     slope = 1 - value * value
     size = abs(float(value))
     error = (float(slope) + eps * x.error) * x.error + ELEMENTARY * size
-    if x.links is None:
-        return Number(value, size, error)
     tangent = Number(value, size, error)
-    return Number(value, size, error, [(x, ONE - tangent * tangent)])
+    if x.links is not None:
+        tangent.links = [(x, ONE - tangent.untracked() * tangent.untracked())]
+    return tangent
 
 
 def exp(x: Number) -> Number:
@@ -300,11 +293,10 @@ def inverse(table: list[list[Number]], rtol: float | None) -> list[list[Number]]
     columns, turned = rotated(columns)
     lengths = [_length(column) for column in columns]
     largest = max(lengths)
-    noise = size * eps
     if largest == 0:
         return [[ZERO] * n_rows for _ in range(n_columns)]
+    noise, kept = size * eps, []
     cut = noise if rtol is None else rtol
-    kept = []
     for j, length in enumerate(lengths):
         share = float(length / largest)
         # The default cut lies where rounding may put a singular value that is 0.
@@ -319,19 +311,17 @@ def inverse(table: list[list[Number]], rtol: float | None) -> list[list[Number]]
     change = given + size * float(largest)
     error = change * float(2 / least**2 + 2 / (least * (least - rest)))
     # With U S V^T = table, columns = (U S)_j if it is tall, else (V S)_j; `turned` has the other.
-    result = []
-    for d in range(n_columns):
-        result.append([])
-        for n in range(n_rows):
-            i, k = (d, n) if tall else (n, d)
-            terms = (turned[j][i] * columns[j][k] / lengths[j] ** 2 for j in kept)
-            value = sum(terms, Decimal(0))
-            result[-1].append(Number(value, abs(float(value)), error))
-    return result
+    left, right = (turned, columns) if tall else (columns, turned)
+
+    def entry(d: int, n: int) -> Number:
+        value = sum((left[j][d] * right[j][n] / lengths[j] ** 2 for j in kept), Decimal(0))
+        return Number(value, abs(float(value)), error)
+
+    return [[entry(d, n) for n in range(n_rows)] for d in range(n_columns)]
 
 
 def rotated(columns: list[list[Decimal]]) -> tuple[list[list[Decimal]], list[list[Decimal]]]:
-    """list[Decimal]s made orthogonal by rotations, and the columns of all rotations together."""
+    """Columns made orthogonal by rotations, and the columns of all rotations together."""
     columns = [list(column) for column in columns]
     turned = [[Decimal(int(i == j)) for i in range(len(columns))] for j in range(len(columns))]
     is_moving = True
@@ -342,19 +332,18 @@ def rotated(columns: list[list[Decimal]]) -> tuple[list[list[Decimal]], list[lis
         is_zero = [_length(column) <= CONVERGED * largest for column in columns]
         pairs = zip(columns, is_zero, strict=True)
         columns = [[Decimal(0)] * len(column) if zero else column for column, zero in pairs]
-        for p in range(len(columns)):
-            for q in range(p + 1, len(columns)):
-                a, b = columns[p], columns[q]
-                across, own_a, own_b = _product(a, b), _product(a, a), _product(b, b)
-                if across * across <= CONVERGED**2 * own_a * own_b or across == 0:
-                    continue
-                is_moving = True
-                zeta = (own_b - own_a) / (2 * across)
-                tangent = Decimal(1).copy_sign(zeta) / (abs(zeta) + (1 + zeta * zeta).sqrt())
-                cosine = 1 / (1 + tangent * tangent).sqrt()
-                for one, other in ((columns[p], columns[q]), (turned[p], turned[q])):
-                    for i, (x, y) in enumerate(zip(one, other, strict=True)):
-                        one[i], other[i] = cosine * (x - tangent * y), cosine * (tangent * x + y)
+        for p, q in itertools.combinations(range(len(columns)), 2):
+            a, b = columns[p], columns[q]
+            across, own_a, own_b = _product(a, b), _product(a, a), _product(b, b)
+            if across * across <= CONVERGED**2 * own_a * own_b or across == 0:
+                continue
+            is_moving = True
+            zeta = (own_b - own_a) / (2 * across)
+            tangent = Decimal(1).copy_sign(zeta) / (abs(zeta) + (1 + zeta * zeta).sqrt())
+            cosine = 1 / (1 + tangent * tangent).sqrt()
+            for one, other in ((a, b), (turned[p], turned[q])):
+                for i, (x, y) in enumerate(zip(one, other, strict=True)):
+                    one[i], other[i] = cosine * (x - tangent * y), cosine * (tangent * x + y)
     return columns, turned
 
 

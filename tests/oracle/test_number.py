@@ -107,7 +107,7 @@ def test_gradients_are_difference_quotients_of_50_digits(rng: np.random.Generato
 
 def test_what_nothing_flows_through_has_an_exact_gradient_of_0() -> None:
     with held_to(DOUBLE):
-        asleep, awake = number.variable(0.25), number.variable(0.75)
+        asleep, awake = (Number(Decimal(x), x, 0.0, ()) for x in (0.25, 0.75))
         outputs = [(number.soft(x, 0.5), exact(3)) for x in (asleep, awake)]
         grads = gradients(outputs, [asleep, awake])
     assert (grads[0].value, grads[0].error, grads[1].value) == (0, 0, 3)

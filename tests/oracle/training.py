@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from . import formulas
 from . import number as precision
-from .formulas import Candidates, Row, Sparse, Table, as_dense, mapped, planned
+from .formulas import Candidates, Plan, Row, Sparse, Table, as_dense, mapped
 from .number import ONE, ZERO, Number, UndecidedError, constant, dot, exact, total
 
 
@@ -47,14 +47,10 @@ def stepped(
     root_error += math.sqrt(float(share.value)) * g.error
     root_error += factors * length
     spread = Number(second.value.sqrt(), length, root_error)
-    spread = spread / precision.root(ONE - _power(beta2, n_steps))
-    spread = spread + constant(settings.adam_epsilon)
-    step = constant(lr) / (ONE - _power(beta1, n_steps)) * first / spread
+    power1, power2 = (math.prod([beta] * n_steps, start=ONE) for beta in (beta1, beta2))
+    spread = spread / precision.root(ONE - power2) + constant(settings.adam_epsilon)
+    step = constant(lr) / (ONE - power1) * first / spread
     return value - step, Moments(first, second, root_error)
-
-
-def _power(base: Number, exponent: int) -> Number:
-    return math.prod([base] * exponent, start=ONE)  # type: ignore[return-value]
 
 
 def clip(grad: Table, limit: float) -> Table:
@@ -64,8 +60,7 @@ def clip(grad: Table, limit: float) -> Table:
 
 def start_adam(table: Table) -> tuple[Table, Table, int]:
     """Zeros."""
-    zeros = mapped(lambda _: ZERO, table)
-    return zeros, zeros, 0
+    return *[mapped(lambda _: ZERO, table) for _ in range(2)], 0  # type: ignore[return-value]
 
 
 def adam_step(table: Any, grad: Any, state: Any, lr: float, settings: Any) -> tuple[Any, ...]:
@@ -83,20 +78,20 @@ def _apart(pairs: Any) -> tuple[Any, Any]:
 
 def steps(**inputs: Any) -> tuple[Row, Table, Row, Table]:
     """Training of the last table and the bias; the last assignment is refreshed at one step."""
-    plan, tables = planned(inputs)
-    losses, settings, bias = [], plan.settings, inputs["bias"]
+    plan = Plan(inputs)
+    losses, settings, tables, bias = [], plan.settings, plan.tables, inputs["bias"]
     states = [mapped(lambda _: Moments(), part) for part in (tables[-1], bias)]
     for step, batch in enumerate(inputs["batches"]):
         loss, *grads = plan.loss_and_grad(tables, bias, list(zip(*batch, strict=True)))
         losses.append(loss)
         if step == inputs["refresh_at"]:
-            outputs, rtol = plan.forward(*tables), settings.pinv_rtol
-            per_row = settings.coarse_per_entity, settings.fine_per_coarse
-            stage = ("coarse", "fine")[len(tables) - 1]
+            stage, per_row = (
+                ("coarse", settings.coarse_per_entity), ("fine", settings.fine_per_coarse)
+            )[len(tables) - 1]  # fmt: skip
             refresh = getattr(formulas, f"refresh_{stage}")
-            chosen = refresh(*outputs, per_row[len(tables) - 1], rtol)
+            chosen = refresh(*plan.forward(*tables), per_row, settings.pinv_rtol)
             inputs[f"{stage}_assignment"] = decided(chosen)
-            plan, _ = planned(inputs)
+            plan = Plan(inputs)
         trained = []
         for n, (part, grad) in enumerate(zip((tables[-1], bias), grads[-2:], strict=True)):
             move = partial(stepped, n_steps=step + 1, lr=inputs["lr"], settings=settings)
@@ -207,16 +202,21 @@ def stored_bytes(
     settings: Any, user_ids: Any, item_ids: Any, seen: Any, bias: Any, *tables: Any
 ) -> list[int]:
     """Of every array in the form in which it is stored; takes arrays."""
-    (n_users, n_items), (coarse, s_c, fine, s_f) = seen.shape, tables
-    sizes = [coarse.size * coarse.itemsize, 0, 0, 0, n_items * bias.itemsize]
+    coarse, s_c, fine, s_f = tables
+    fine_bytes = s_f_bytes = 0
     if fine is not None:
         live = [abs(value) > settings.threshold for row in fine.tolist() for value in row]
-        sizes[1] = _fewest(fine.itemsize, sum(live), *fine.shape)
-        sizes[3] = len(s_f.data) * (s_f.data.itemsize + _width(settings.n_fine - 1))
-    sizes[2] = len(s_c.data) * (s_c.data.itemsize + _width(settings.n_coarse - 1))
-    ids = len(user_ids) * user_ids.itemsize + len(item_ids) * item_ids.itemsize
-    n_pairs = len(seen.data)
-    return [*sizes, ids, n_pairs * _width(n_items - 1) + (n_users + 1) * _width(n_pairs)]
+        fine_bytes = _fewest(fine.itemsize, sum(live), *fine.shape)
+        s_f_bytes = len(s_f.data) * (s_f.data.itemsize + _width(settings.n_fine - 1))
+    return [
+        coarse.size * coarse.itemsize,
+        fine_bytes,
+        len(s_c.data) * (s_c.data.itemsize + _width(settings.n_coarse - 1)),
+        s_f_bytes,
+        len(item_ids) * bias.itemsize,
+        len(user_ids) * user_ids.itemsize + len(item_ids) * item_ids.itemsize,
+        _pair_bytes(len(seen.data), *seen.shape),
+    ]
 
 
 def stored_bytes_bound(
@@ -232,8 +232,12 @@ def stored_bytes_bound(
         n_coarse * settings.fine_per_coarse * (4 + _width(n_fine - 1)) if n_fine else 0,
         n_items * 4,
         n_entities * id_bytes,
-        n_pairs * _width(n_items - 1) + (n_users + 1) * _width(n_pairs),
+        _pair_bytes(n_pairs, n_users, n_items),
     ]
+
+
+def _pair_bytes(n_pairs: int, n_users: int, n_items: int) -> int:
+    return n_pairs * _width(n_items - 1) + (n_users + 1) * _width(n_pairs)
 
 
 def total_bytes(terms: Sequence[int]) -> list[int]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import pytest
 from scipy import sparse
+
+from c2f_ref.method import MethodError
 
 BOUND = 1e-12
 """Of the largest expected entry. Sums here have fewer than 100 terms of similar size, so they round
@@ -62,3 +65,11 @@ def chi_square(drawn: Any, shares: Mapping[Any, float]) -> float:
     assert set(counts) <= set(shares)
     unit = counts.total() / sum(shares.values())
     return sum((counts[cell] - unit * s) ** 2 / (unit * s) for cell, s in shares.items())
+
+
+def assert_refused(
+    message: str, function: Callable[..., Any], *given: Any, error: Any = MethodError, **named: Any
+) -> None:
+    """Raise AssertionError unless a call is refused by such an error with this message."""
+    with pytest.raises(error, match=message):
+        function(*given, **named)

@@ -44,24 +44,6 @@ def drawn_matrix(rng: np.random.Generator, n_rows: int, n_columns: int, values: 
     return sparse.csr_array(np.where(pattern, values(rng, n_rows, n_columns), 0.0))
 
 
-def longest_row(matrix: sparse.sparray) -> int:
-    """Stored entries of the row that has most."""
-    return int(np.diff(sparse.csr_array(matrix).indptr).max(initial=0))
-
-
-def assert_within(actual: Any, expected: Any, n_roundings: int, terms: Any) -> None:
-    """|actual - expected| <= (gamma(k) in the type of `actual` + gamma(k) in float64) terms: both
-    sides round.
-
-    `terms` is the formula with every term made positive. Where it is 0, only `expected` will do.
-    """
-    bound = (gamma(n_roundings, np.asarray(actual).dtype) + gamma(n_roundings, np.float64)) * terms
-    assert np.shape(actual) == np.shape(expected) == np.shape(bound)
-    errors = np.abs(np.asarray(actual, dtype=np.float64) - expected)
-    allowed = np.ravel(bound)[errors.argmax()] if errors.size else 0.0
-    assert (errors <= bound).all(), f"off by {errors.max()!r}, allowed there {allowed!r}"
-
-
 @contextmanager
 def threads(n_threads: int) -> Iterator[None]:
     """Compiled loops on `n_threads` threads; a machine that has fewer skips the test."""

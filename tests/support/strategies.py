@@ -20,7 +20,7 @@ Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 KINK_MARGIN = 1 / 16
-"""No drawn fine entry is nearer to the threshold: more than any step of a gradient check."""
+"""No drawn fine entry is nearer to the threshold: far more than any rounding."""
 
 
 class Model(NamedTuple):
@@ -167,12 +167,6 @@ def models(draw: Callable[..., Any], *, signed: bool = False) -> Model:
     numbers, n_layers = draw(sizes()), draw(st.integers(1, 3))
     weight = draw(st.sampled_from([0.2, 0.5, 0.8]))
     return draw_model(numbers, draw(rngs()), signed=signed, n_layers=n_layers, bridge_weight=weight)
-
-
-@st.composite
-def tables(draw: Callable[..., Any]) -> Any:
-    """Read-only tables (n, m) of both signs, n and m different."""
-    return draw_table(tuple(draw(st.permutations(range(2, 10)))[:2]), draw(rngs()))
 
 
 @st.composite

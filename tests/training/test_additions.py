@@ -117,10 +117,9 @@ def watched_run(phase: int = 1, **changes: Any) -> tuple[Watched, State]:
     assignment = method.start_coarse_assignment(labels, SETTINGS, rng=rng)
     tables = method.start_coarse(train_.n_entities, SETTINGS, rng=rng)
     state = replace(method.start_state(tables, assignment, rng=rng), phase=phase)
-    schedule = replace(SCHEDULE, **changes).for_pairs(train_.n_pairs)
-    ours = Additions(schedule, train_, method)
+    ours = Additions(replace(SCHEDULE, **changes), train_, method)
     judge = ours.judge(tiny_split().valid.matrix())
-    *_, last = method.train_stage(stage, state, schedule, ours.draw_epoch, judge, ours.choose)
+    *_, last = method.train_stage(stage, state, ours.schedule, ours.draw_epoch, judge, ours.choose)
     return stage, last
 
 
@@ -207,5 +206,8 @@ def test_the_first_best_factor_of_the_bias_is_part_of_the_model_and_not_of_train
     assert table.tolist() == [1.0] * 3
     recipe = with_schedules(RECIPE, bias_scales=(2.0,), max_epochs=1)
     given: Any = {"split": tiny_split(), "settings": SETTINGS, "recipe": recipe, "seed": 0}
-    coarse = Trainer(**given, ops=method).coarse()
-    assert np.array_equal(coarse.chosen.tables[1], 2.0 * coarse.tables[1])
+    states: list[State] = []
+    watch = lambda progress: states.append(progress.state)  # noqa: E731
+    chosen = Trainer(**given, ops=method, watch=watch).coarse().chosen
+    (bias,) = (s.tables[1] for s in states if s.n_steps == chosen.n_steps and not s.losses)
+    assert np.array_equal(chosen.tables[1], 2.0 * bias)

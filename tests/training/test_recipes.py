@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from c2f_ref import method
+from c2f_ref.interactions import Interactions
 from c2f_ref.method import Settings, SettingsError
-from c2f_ref.training import DEMO_SETTINGS, RECIPES, Recipe, Schedule, with_overrides
+from c2f_ref.training import DEMO_SETTINGS, RECIPES, Additions, Recipe, Schedule, with_overrides
 
 PLAIN = Schedule(batch=8, lr=0.5, draws_per_epoch=4, n_negatives=2, max_epochs=21, evaluate_every=4)
 
@@ -77,11 +78,12 @@ def test_the_last_evaluation_is_of_the_last_multiple_below_the_epochs() -> None:
 
 def test_steps_of_a_stage_by_hand() -> None:
     """Of 13 pairs: 13 * 5 = 65 triples are 8 batches of 8 and one triple more. Of 4 draws: 8."""
+    pairs = Interactions.from_indices(range(13), range(13), 13, 13)
     cases = (None, 5, 8, 9), (None, 1, 13, 1), (None, 1, 12, 2), (4, 2, 8, 1), (4, 2, 7, 2)
     for draws, n_negatives, batch, steps in cases:
         changes: Any = {"batch": batch, "n_negatives": n_negatives, "draws_per_epoch": draws}
-        schedule = replace(PLAIN, **changes, max_epochs=11, evaluate_every=5).for_pairs(13)
-        assert schedule.max_steps == 10 * steps
+        schedule = replace(PLAIN, **changes, max_epochs=11, evaluate_every=5)
+        assert Additions(schedule, pairs, method).schedule.max_steps == 10 * steps
 
 
 # What is refused
@@ -136,7 +138,7 @@ def test_an_override_goes_where_there_is_such_a_field() -> None:
         fine=Schedule(batch=32768, lr=0.02),
         bias_start="popularity",
     )
-    overrides = ["pinv_rtol=None", "draws_per_epoch=None", "lr=.25", "lr=.5", "coarse.lr=.75"]
+    overrides = ["pinv_rtol=None", "both.draws_per_epoch=None", "both.lr=.5", "coarse.lr=.75"]
     settings, recipe = with_overrides(settings, recipe, overrides)
     assert (settings.pinv_rtol, recipe.coarse.draws_per_epoch) == (None, None)
     assert (recipe.coarse.lr, recipe.fine.lr) == (0.75, 0.5)
@@ -149,9 +151,9 @@ def test_every_field_can_be_overridden() -> None:
     assert asdict(with_overrides(Settings(), Recipe(), overrides)[0]) == wanted
     numbers: dict[str, Any] = {field.name: 1 for field in fields(Schedule)}
     numbers |= {"disjoint_share": 0.5, "bias_scales": [2]}
-    overrides = [f"{name}={number}" for name, number in numbers.items()]
+    overrides = [f"both.{name}={number}" for name, number in numbers.items()]
     both = with_overrides(Settings(), Recipe(), overrides)[1]
-    overrides = [f"{stage}.{each}" for each in overrides for stage in ("coarse", "fine")]
+    overrides = [each.replace("both", stage) for each in overrides for stage in ("coarse", "fine")]
     assert both == with_overrides(Settings(), Recipe(), overrides)[1]
     assert asdict(both.fine) == numbers | {"bias_scales": (2,)}
 
@@ -159,14 +161,17 @@ def test_every_field_can_be_overridden() -> None:
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("dims=3", "no setting is called 'dims'; there are .*bias_start.*dim.*lr.*patience"),
-        *((f"{name}=3", f"no setting is called '{name}'") for name in UNKNOWN),
+        ("dims=3", r"'dims' is not a setting: did you mean dim, .*\?$"),
+        ("n_courses=3", "did you mean n_coarse, "),
+        ("coarse.patiense=3", r"did you mean coarse.patience, "),
+        *((f"{name}=3", f"{name!r} is not a setting: did you mean ") for name in UNKNOWN),
+        ("lr=3", r"^'lr' is a setting of each stage: did you mean coarse.lr, fine.lr, both.lr\?$"),
         ("dim", "name=value.*'dim'"),
         *((f"dim={value}", "dim must be ") for value in ("", "x", "1.5", "true", "[3]", "None")),
         ("bridge_weight=1.5", "bridge_weight must be "),
         ("fine.patience=0", "patience must be"),
         ("coarse.lr=inf", "lr must be"),
-        ("lr=fast", "lr must be a finite number above 0, got 'fast'"),
+        ("both.lr=fast", "lr must be a finite number above 0, got 'fast'"),
         ("threshold=NaN", "threshold must be "),
         ("bias_start=3", "bias_start must be .*, got 3"),
     ],

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
+from time import sleep
 from types import ModuleType
 from typing import Any
 
@@ -25,10 +26,17 @@ from c2f_ref.model import load_model, save_model
 from c2f_ref.partition import partition
 from c2f_ref.runtime import load_implementation, one_blas_thread
 from c2f_ref.training import Recipe, Trainer, hardest_negatives, to_model, train
-from c2f_ref.training.recipes import graph_of
 
 SEED, SPLIT, STAGES = 3, tiny_split(), ("coarse", "fine")
 N_USERS = SPLIT.train.n_users
+
+
+def graph_of(split: Split) -> sparse.csr_array:
+    """The bipartite graph of its training pairs."""
+    return method.bipartite(split.train.users, split.train.items, N_USERS, 40)
+
+
+GRAPH = graph_of(SPLIT)
 SHORT = with_schedules(RECIPE, patience=1)
 ONCE = with_schedules(RECIPE, max_epochs=1)
 IMPLEMENTATIONS = pytest.mark.parametrize("ops", [pytest.param(method, id="method"), FAST])
@@ -73,7 +81,7 @@ def by_hand(
     `frozen` has (S_c, E_c) in the fine stage.
     """
     seen, held_out, schedule = SPLIT.train.matrix(), SPLIT.valid.matrix(), getattr(recipe, name)
-    adjacency = method.normalise(graph_of(SPLIT.train))
+    adjacency = method.normalise(GRAPH)
     rng = streams(name)[1]
     prepare, embed_by, grad_by, refresh_by = (
         getattr(method, each.format(name))
@@ -154,7 +162,7 @@ def test_the_coarse_stage_is_its_straight_line_code_bit_for_bit(
         options: Any = {"split": SPLIT, "settings": SETTINGS, "recipe": recipe, "ops": method}
         state = Trainer(seed=SEED, **options).coarse()
     rng, _ = streams("coarse")
-    labels = partition(graph_of(SPLIT.train), SETTINGS.n_coarse, rng=rng)
+    labels = partition(GRAPH, SETTINGS.n_coarse, rng=rng)
     assignment = method.start_coarse_assignment(labels, SETTINGS, rng=rng)
     tables = method.start_coarse(SPLIT.train.n_entities, SETTINGS, rng=rng)
     assert_same_run(state, by_hand("coarse", recipe, tables, assignment))
@@ -163,7 +171,7 @@ def test_the_coarse_stage_is_its_straight_line_code_bit_for_bit(
 def test_the_fine_stage_is_its_straight_line_code_bit_for_bit(trained: Any) -> None:
     (table, bias), s_c = trained[0].chosen.tables, trained[0].chosen.assignment
     rng, _ = streams("fine")
-    labels = partition(graph_of(SPLIT.train), SETTINGS.n_fine, rng=rng)
+    labels = partition(GRAPH, SETTINGS.n_fine, rng=rng)
     affinity = method.part_affinity(labels, SETTINGS.n_fine)
     assignment = method.start_fine_assignment(s_c, affinity, SETTINGS.fine_per_coarse)
     tables = method.start_fine(table, SETTINGS, rng=rng), bias
@@ -195,17 +203,19 @@ UNSOLD = replace(SPLIT, train=SPLIT.train.select(SPLIT.train.items != 7))
 
 
 def first_tables(bias_start: str) -> tuple[Any, Any]:
-    """E_c and b as the coarse stage begins: a single epoch is evaluated and not trained."""
+    """E_c and b as the coarse stage begins."""
     recipe, settings = replace(ONCE, bias_start=bias_start), replace(SETTINGS, n_fine=0)
-    coarse, _ = train(UNSOLD, settings, recipe, seed=SEED, ops=method)
-    table, bias = coarse.chosen.tables
+    states: list[State] = []
+    watch = lambda progress: states.append(progress.state)  # noqa: E731
+    train(UNSOLD, settings, recipe, seed=SEED, ops=method, watch=watch)
+    table, bias = states[0].tables
     return table, bias
 
 
 def test_a_bias_begins_as_published_at_zero_or_with_the_popularity_of_items() -> None:
     """The logarithm of 1 + an item's training pairs; users begin at 0, as their bias cancels."""
     rng, _ = streams("coarse")
-    labels = partition(graph_of(UNSOLD.train), SETTINGS.n_coarse, rng=rng)
+    labels = partition(graph_of(UNSOLD), SETTINGS.n_coarse, rng=rng)
     method.start_coarse_assignment(labels, SETTINGS, rng=rng)
     normal, zero, popular = map(first_tables, ("normal", "zero", "popularity"))
     assert content_of(normal) == content_of(method.start_coarse(70, SETTINGS, rng=rng))
@@ -223,6 +233,63 @@ def test_a_first_assignment_drawn_in_blocks_is_that_of_one_draw(
     whole = first_tables("normal")
     monkeypatch.setattr("c2f_ref.training.runs.ROWS_PER_BLOCK", 7)
     assert content_of(first_tables("normal")) == content_of(whole)
+
+
+# What a training leaves
+
+
+def test_a_schedule_that_would_train_nothing_is_evaluated_after_its_last_epoch() -> None:
+    """With `max_epochs` at or below `evaluate_every`, which is 2; above it nothing changes."""
+    for n_epochs, expected in ((1, [0, 1]), (2, [0, 2]), (3, [0, 2])):
+        recipe = with_schedules(RECIPE, max_epochs=n_epochs, last_lr=0.01, patience=9)
+        for state in both(recipe=recipe):
+            assert [evaluation.epoch for evaluation in state.evaluations] == expected
+            assert state.n_steps == state.evaluations[-1].n_steps > 0
+
+
+def model_of(**schedules: Any) -> tuple[Any, list[str], State, State]:
+    """What `Trainer.model` gives, and what it tells."""
+    told: list[str] = []
+    given: Any = {"split": SPLIT, "settings": SETTINGS, "seed": SEED, "ops": method}
+    recipe = replace(SHORT, **schedules)
+    model, coarse, fine = Trainer(**given, recipe=recipe).model(tell=told.append)
+    return model, told, coarse, fine
+
+
+def test_the_better_of_both_stages_is_the_model_and_what_is_odd_is_told() -> None:
+    """The short fine stage ends below the short coarse stage, and above one that learns nothing."""
+    model, told, coarse, fine = model_of()
+    assert fine.chosen.ndcg < coarse.chosen.ndcg
+    figures = f"is {fine.chosen.ndcg:.4f}, below {coarse.chosen.ndcg:.4f} of the coarse stage"
+    assert told == [f"the fine stage's validation NDCG {figures}, which is the model"]
+    assert model.fine is None
+    assert np.array_equal(model.coarse, coarse.chosen.tables[0])
+    assert np.array_equal(model.bias[N_USERS:], coarse.chosen.tables[1][N_USERS:])
+
+    idle = replace(SHORT.coarse, lr=1e-12, max_epochs=1)
+    model, told, coarse, fine = model_of(coarse=idle, fine=RECIPE.fine)
+    assert (coarse.chosen.n_steps, fine.chosen.ndcg >= coarse.chosen.ndcg) == (0, True)
+    assert told == ["no evaluation of the coarse stage was better than its start, untrained"]
+    assert np.array_equal(model.bias[N_USERS:], fine.chosen.tables[1][N_USERS:])
+
+
+def test_steps_that_take_long_say_what_they_do_to_those_who_watch(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def slowly(function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given, **options: sleep(0.05) or function(*given, **options)
+
+    monkeypatch.setattr("c2f_ref.runtime.SLOW_SECONDS", 0.01)
+    monkeypatch.setattr(method, "start_fine", slowly(method.start_fine))
+    options: Any = {"partition": slowly(partition), "recipe": ONCE}
+    options["ops"] = implementation(embed_coarse=slowly(method.embed_coarse))
+    both(**options)
+    assert capsys.readouterr().err == ""
+    both(**options, watch=lambda progress: None)
+    lines = capsys.readouterr().err.splitlines()
+    assert "dividing 70 users and items into 6 parts ..." in lines
+    assert "coarse stage: first evaluation and step, compiling ..." in lines
+    assert "sparse PCA, from which the fine table starts ..." in lines
 
 
 # Someone else's implementation
@@ -413,7 +480,7 @@ def test_extreme_settings_train_all_the_same(ops: ModuleType, changes: dict[str,
     if settings.threshold == math.inf:
         fine_table, bias = states[1].chosen.tables
         rng, _ = streams("fine")
-        partition(graph_of(SPLIT.train), settings.n_fine, rng=rng)
+        partition(GRAPH, settings.n_fine, rng=rng)
         assert np.array_equal(fine_table, method.start_fine(model.coarse, settings, rng=rng))
         assert not np.array_equal(bias, states[0].chosen.tables[1])
         assert not model.fine.any()

@@ -18,14 +18,15 @@ from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from .. import method
-from ..evaluation import embed_model, evaluate_embeddings
-from ..interactions import DataError, Interactions, is_whole
-from ..method import Evaluation, Float64Array, IntArray, MethodError, Settings, SettingsError
-from ..model import Model, load_model, save_model
-from ..runtime import ProgressLine, load_implementation, one_blas_thread
-from ..training import RECIPES, Recipe, to_model, train
-from .inputs import held_out_from, interactions_of, interactions_within, split_for
+from . import method
+from .evaluation import embed_model, evaluate_embeddings
+from .interactions import DataError, Interactions, is_whole
+from .interactions.arrays import interactions_of, interactions_within
+from .interactions.splits import Split, split_given, split_ratio
+from .method import Evaluation, Float64Array, IntArray, MethodError, Settings, SettingsError
+from .model import Model, load_model, save_model
+from .runtime import ProgressLine, load_implementation, one_blas_thread, say
+from .training import RECIPES, Recipe, Trainer, with_pairs
 
 FilePath: TypeAlias = str | PathLike[str]
 Lists: TypeAlias = tuple[npt.NDArray[Any], Float64Array]
@@ -40,7 +41,8 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
     documents them; `recipe`, a name in `c2f_ref.RECIPES` or a `Recipe`: how long and how fast to
     train; `implementation`, as `c2f_ref.runtime.load_implementation` takes it; `random_state`, an
     int for the same bytes every time, None for other ones, or a NumPy `Generator`; `verbose`, 1
-    for progress on stderr, 0 for none, None for progress at a terminal and in notebooks.
+    for progress on stderr, 0 for none, None for progress at a terminal and in notebooks. Unless
+    it is 0, what was left out of the data, and what is odd about the model, is told.
 
     After `fit`: `model_` (`c2f_ref.Model`), `user_ids_`, `item_ids_`, `validation_ndcg_` of the
     chosen model, and `history_`, the `Evaluation`s of both stages.
@@ -72,15 +74,18 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
     verbose: int | None = None
 
     def fit(
-        self, X: Any, X_val: Any = None, *, checkpoint: FilePath | None = None, resume: bool = False
-    ) -> Self:
+        self, X: Any, X_val: Any = None, *, checkpoint: FilePath | None = None,
+        resume: bool = False, **columns: Any,
+    ) -> Self:  # fmt: skip
         """Train both stages on `X`, choosing models by NDCG on `X_val`.
 
-        `X` and `X_val` are data as `inputs.interactions_of` takes them: a SciPy sparse matrix,
-        pairs in an array, list, tuple or frame, `Interactions`. `X_val` has ids of `X`.
+        `X` and `X_val` are data as `c2f_ref.interactions.interactions_of` takes them, with its
+        keywords as `columns`: a SciPy sparse matrix, pairs in an array, list, tuple or frame,
+        `Interactions`. `X_val` has ids of `X`.
 
-        Without `X_val`, a tenth of each user's pairs is drawn for validation; these join the graph
-        after training, and are not recommended. Items of a given `X_val` can be recommended.
+        Without `X_val`, a tenth of each user's pairs is drawn for validation, by `split_ratio`;
+        these join the graph after training, and are not recommended. Items of a given `X_val` can
+        be recommended. The model is the better of both stages, see `training.Trainer.model`.
 
         `checkpoint` is a folder and `resume` continues from it, as in `c2f_ref.train`; both need
         an int as `random_state`.
@@ -95,19 +100,20 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         state = self.random_state
         if checkpoint is not None and not is_whole(state, 0):
             raise SettingsError(f"a checkpoint needs an int as random_state, got {state!r}")
-        seed, pairs = _seed_of(state), interactions_of(X)
-        split = split_for(pairs, X_val, seed)
+        seed, pairs = _seed_of(state), interactions_of(X, **columns)
+        split = split_for(pairs, X_val, seed, **columns)
         is_shown = ProgressLine.wanted() if self.verbose is None else self.verbose
-        watch = ProgressLine() if is_shown else None
+        watch, tell = ProgressLine() if is_shown else None, say if self.verbose != 0 else repr
+        if any(pairs.dropped.values()) or pairs.unused:
+            tell(pairs.describe())
         run: dict[str, Any] = {"seed": seed, "checkpoint": checkpoint, "resume": resume}
-        coarse, fine = train(split, settings, recipe, ops=self._ops, watch=watch, **run)
+        run |= {"split": split, "settings": settings, "recipe": recipe, "ops": self._ops}
+        model, coarse, fine = Trainer(**run, watch=watch).model(tell=tell)
         if watch:
             watch.close()
-        provenance = {"split": split.describe(), "recipe": str(self.recipe), "seed": str(seed)}
-        of_fine = fine.chosen if fine else None
-        model = to_model(held_out_from(pairs), settings, coarse.chosen, of_fine, provenance)
+        ndcg = (coarse if fine is None or model.fine is None else fine).chosen.ndcg
         found = coarse.evaluations + (fine.evaluations if fine else ())
-        return self._serve(model, (of_fine or coarse.chosen).ndcg, found)
+        return self._serve(with_pairs(model, pairs), ndcg, found)
 
     def recommend(
         self, users: Any, n: int = 10, *, exclude_seen: bool = True, items: Any = None
@@ -182,17 +188,21 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         scores = method.score_pairs(self._entities, bias, 0.0, n_users, of_users, of_items)
         return float(scores[0]) if np.ndim(users) == np.ndim(items) == 0 else scores
 
-    def evaluate(self, X_test: Any, k: int | Sequence[int] = (5, 10, 20)) -> dict[str, float]:
+    def evaluate(
+        self, X_test: Any, k: int | Sequence[int] = (5, 10, 20), *, unknown: str = "refuse",
+        **columns: Any,
+    ) -> dict[str, float]:  # fmt: skip
         """Mean NDCG and recall on held-out pairs: {"ndcg@5": ..., "recall@5": ..., ...}.
 
-        All items are ranked but those of `X`. `X_test` is data as `fit` takes it, with ids of `X`.
-        Errors: DataError for a pair of `X`; MethodError for no pair, or a `k` below 1.
+        All items are ranked but those of `X`. `X_test` is data as `fit` takes it. Pairs of `X`, and
+        of ids that `X` does not have, are errors, or left out with `unknown="drop"`.
+        Errors: DataError for such pairs; MethodError for no pair, or a `k` below 1.
         """
         ks: list[Any] = list(k) if isinstance(k, Sequence) else [k]
         if not ks or not all(is_whole(cut, 1) for cut in ks):
             raise MethodError(f"k must be one or more whole numbers from 1, got {k!r}")
-        split = held_out_from(self._pairs, test=interactions_within(self._pairs, X_test))
-        model, test = self._model, split.test.matrix()
+        within = interactions_within(self._pairs, X_test, unknown=unknown, **columns)
+        model, test = self._model, within.matrix()
         return evaluate_embeddings(self._entities, model.bias, model.seen, test, ks, ops=self._ops)
 
     def embeddings(self) -> tuple[Float64Array, Float64Array]:
@@ -203,9 +213,13 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         n_users = self._model.n_users
         return self._entities[:n_users].copy(), self._entities[n_users:].copy()
 
-    def save(self, path: FilePath) -> None:
-        """Write the model to a file, without `history_`. Errors: as `c2f_ref.save_model`."""
-        save_model(path, self._model)
+    def save(self, path: FilePath, *, tables: npt.DTypeLike | None = None) -> None:
+        """Write the model to a file, without `history_`; its tables as float16, for example.
+
+        The numbers of a model that `fit` leaves are float32, or float64 where the method trained.
+        Errors: as `c2f_ref.save_model`; MethodError for numbers that `tables` cannot hold.
+        """
+        save_model(path, self._model if tables is None else self._model.with_tables(tables))
 
     @classmethod
     def load(cls, path: FilePath) -> Self:
@@ -292,6 +306,16 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         with one_blas_thread():
             found = self._ops.rank_items(entities, bias, len(rows), np.arange(len(rows)), seen, n)
         return _lists(asked, self.item_ids_[chosen], *found)
+
+
+def split_for(pairs: Interactions, X_val: Any, seed: int, **columns: Any) -> Split:
+    """`pairs` with `X_val` for validation, or else a tenth of each user's pairs by `split_ratio`.
+
+    Errors: as `interactions_within`.
+    """
+    if X_val is None:
+        return split_ratio(pairs, valid=0.1, test=0.0, seed=seed)
+    return split_given(pairs, interactions_within(pairs, X_val, **columns))
 
 
 def _require_length(n: Any) -> None:
