@@ -103,12 +103,12 @@ class C2FRecommender(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         seed, pairs = _seed_of(state), interactions_of(X, **columns)
         split = split_for(pairs, X_val, seed, **columns)
         is_shown = ProgressLine.wanted() if self.verbose is None else self.verbose
-        watch, tell = ProgressLine() if is_shown else None, say if self.verbose != 0 else repr
-        if any(pairs.dropped.values()) or pairs.unused:
-            tell(pairs.describe())
+        watch, tells = ProgressLine() if is_shown else None, self.verbose != 0
+        if tells and (any(pairs.dropped.values()) or pairs.unused):
+            say(pairs.describe())
         run: dict[str, Any] = {"seed": seed, "checkpoint": checkpoint, "resume": resume}
         run |= {"split": split, "settings": settings, "recipe": recipe, "ops": self._ops}
-        model, coarse, fine = Trainer(**run, watch=watch).model(tell=tell)
+        model, coarse, fine = Trainer(**run, watch=watch).model(tells=tells)
         if watch:
             watch.close()
         ndcg = (coarse if fine is None or model.fine is None else fine).chosen.ndcg

@@ -80,9 +80,3 @@ def lastfm() -> Path:
 def gowalla() -> Path:
     """Folder of the Gowalla pairs and the published splits."""
     return _data_folder("gowalla")
-
-
-@pytest.fixture(scope="session")
-def official_vectors() -> Path:
-    """Folder of the known answers recorded from the official code."""
-    return PROJECT / "tests" / "vectors" / "official"

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numba
-import numpy as np
 import pytest
 from training.tiny import RECIPE, SETTINGS, content_of, tiny_split, with_schedules
 
@@ -22,6 +21,7 @@ from c2f_ref.training import runs, train
 pytestmark = pytest.mark.numba
 TESTS = Path(__file__).resolve().parent
 N_FITS = 8
+DOUBLE = "import numpy; values = numpy.ones(3); t.double(values); print(values.sum())"
 
 
 def run(program: str, **variables: object) -> str:
@@ -67,20 +67,14 @@ def double(values: Any) -> None:
         values[place] *= 2
 
 
-def multiply() -> None:
-    values = np.ones(3)
-    double(values)
-    print(values.sum())
-
-
 def test_a_damaged_cache_is_not_used_and_one_line_says_so(tmp_path: Path) -> None:
     given = {"NUMBA_CACHE_DIR": tmp_path, "NUMBA_NUM_THREADS": 1}
-    assert run("t.multiply()", **given) == "6.0\n"
+    assert run(DOUBLE, **given) == "6.0\n"
     files = list(tmp_path.rglob("*.nb?"))
     assert files
     for path in files:
         os.truncate(path, path.stat().st_size // 2)
-    product, *lines = run("t.multiply()", **given).splitlines()
+    product, *lines = run(DOUBLE, **given).splitlines()
     assert product == "6.0"
     assert [line.startswith("numba's cache is damaged or full") for line in lines] == [True]
 
@@ -89,7 +83,7 @@ def test_a_full_cache_is_not_used_and_one_line_says_so(tmp_path: Path) -> None:
     limit = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (100, 100))"
     ignore = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)"
     printed = run(
-        f"{limit}; {ignore}; t.multiply()", NUMBA_CACHE_DIR=tmp_path, NUMBA_NUM_THREADS=1
+        f"{limit}; {ignore}; {DOUBLE}", NUMBA_CACHE_DIR=tmp_path, NUMBA_NUM_THREADS=1
     ).splitlines()
     assert printed[0] == "6.0"
     assert [line.startswith("numba's cache is damaged or full") for line in printed[1:]] == [True]

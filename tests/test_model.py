@@ -63,7 +63,9 @@ def assert_none(model: Model, changes: dict[str, Any], words: str) -> None:
         replace(model, arrays=arrays)
 
 
-def wrong_file(path: Path, model: Model, words: str, *, arrays: Any = None, **header: Any) -> None:
+def assert_no_model(
+    path: Path, model: Model, words: str, *, arrays: Any = None, **header: Any
+) -> None:
     """A file of this model with other arrays, settings or provenance is refused, and named."""
     whole = {"settings": vars(model.settings), "provenance": {}} | header
     write_store(path / "m.npz", FORMAT, whole, dict(model.arrays) if arrays is None else arrays)
@@ -338,7 +340,7 @@ def test_a_fine_table_in_both_forms_is_refused(tmp_path: Path) -> None:
     model = made_of("compressed")
     both = {**model.arrays, "fine": np.full((3, 6), 2.0)}
     assert_none(model, both, "fine.columns.*more than a model has")
-    wrong_file(tmp_path, model, "fine.columns.*more than a model has", arrays=both)
+    assert_no_model(tmp_path, model, "fine.columns.*more than a model has", arrays=both)
 
 
 @pytest.mark.parametrize(
@@ -425,7 +427,7 @@ def test_a_fine_table_that_would_be_huge_is_not_made_while_a_file_is_checked(
     ],
 )
 def test_another_header_is_refused(tmp_path: Path, header: Any, words: str) -> None:
-    wrong_file(tmp_path, made_of("dense"), words, **header)
+    assert_no_model(tmp_path, made_of("dense"), words, **header)
 
 
 @pytest.mark.parametrize("value", [-1, 0.5, "2", True, [], float("nan"), 5, 2**40, 10**30, 10**400])
@@ -435,7 +437,7 @@ def test_settings_that_the_arrays_do_not_have_are_refused(tmp_path: Path, value:
     for name in (*counts, *(("threshold", "bridge_weight") if value not in (0.5, 5) else ())):
         is_high = name == "threshold" and value in (2**40, 10**30)
         words = "each above the threshold" if is_high else ""
-        wrong_file(tmp_path, model, words, settings=vars(model.settings) | {name: value})
+        assert_no_model(tmp_path, model, words, settings=vars(model.settings) | {name: value})
 
 
 def test_a_model_of_the_coarse_stage_alone_may_have_settings_with_fine_rows() -> None:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numba
@@ -47,6 +47,13 @@ def test_blas_has_one_thread_also_when_nested_and_then_as_many_as_before() -> No
     assert blas_threads() == {2}
     with pytest.raises(KeyError), one_blas_thread():
         raise KeyError
+    assert blas_threads() == {2}
+    first, second = ExitStack(), ExitStack()  # as of two threads that train at once
+    for stack in (first, second):
+        stack.enter_context(one_blas_thread())
+    first.close()
+    assert blas_threads() == {1}
+    second.close()
     assert blas_threads() == {2}
 
 

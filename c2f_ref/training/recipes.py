@@ -100,7 +100,7 @@ class Schedule(method.Schedule):
         return lr, lr * self.bias_lr
 
     def ends_first_phase(self, epoch: int, n_misses: int) -> bool:
-        """Whether the assignment is refreshed from this epoch on."""
+        """Whether phase 2 begins with this epoch."""
         is_late = self.max_fixed_epochs is not None and epoch >= self.max_fixed_epochs
         return is_late or super().ends_first_phase(epoch, n_misses)
 
@@ -199,10 +199,14 @@ def with_overrides(
     return replace(settings, **changes["settings"]), replace(recipe, **of_both, **changes["recipe"])
 
 
+def graph_of(pairs: Interactions) -> sparse.csr_array:
+    """The bipartite graph of these pairs (N, N). Source: equation (1)."""
+    return method.bipartite(pairs.users, pairs.items, pairs.n_users, pairs.n_items)
+
+
 def norm_adjacency_of(pairs: Interactions, dtype: npt.DTypeLike) -> sparse.csr_array:
     """A (N, N) of this dtype, with 32-bit indices where they suffice. Source: equation (2)."""
-    graph = method.bipartite(pairs.users, pairs.items, pairs.n_users, pairs.n_items)
-    graph = method.normalise(graph)
+    graph = method.normalise(graph_of(pairs))
     index = np.int32 if graph.nnz <= np.iinfo(np.int32).max else np.int64
     parts = graph.data.astype(dtype), graph.indices.astype(index), graph.indptr.astype(index)
     return sparse.csr_array(parts, shape=graph.shape)

@@ -22,13 +22,14 @@ from ..model import Model
 from ..partition import partition
 from ..runtime import at_most, load_implementation, one_blas_thread, say, when_slow
 from ..store import StoreError, read_store, require_place, write_store
-from .recipes import RECIPES, STAGES, Additions, Recipe, Schedule, norm_adjacency_of
+from .recipes import RECIPES, STAGES, Additions, Recipe, Schedule, graph_of, norm_adjacency_of
 
 __all__ = ["Progress", "Trainer", "to_model", "train", "with_pairs"]
 
 Start: TypeAlias = tuple[tuple[Any, ...], sparse.csr_array]
 """Tables and assignment with which a stage begins."""
 KIND = "c2f-ref checkpoint 4"
+UNTRAINED = "no evaluation of the {} stage was better than its start, untrained"
 RECORDS: dict[str, Any] = {cls.__name__: cls for cls in (State, Snapshot, method.Evaluation)}
 ROWS_PER_BLOCK = 512
 """Rows of the first assignment that are drawn together."""
@@ -78,7 +79,7 @@ class Trainer:
         self.ops = self.ops or load_implementation()
         self.when_slow = when_slow if self.watch else nullcontext  # for those who watch
         self.dtype = np.dtype(self.dtype or (np.float64 if self.ops is method else np.float32))
-        split, settings, pairs = self.split, self.settings, self.split.train
+        split, settings = self.split, self.settings
         for name, part in (("training", split.train), ("validation", split.valid)):
             if part.n_pairs == 0:
                 raise MethodError(f"training needs {name} pairs, got none: {split.describe()}")
@@ -88,15 +89,14 @@ class Trainer:
                 raise SettingsError(f"{name} must be at most {most}, got {getattr(settings, name)}")
         if self.checkpoint is None and self.resume:
             raise SettingsError("resume needs the checkpoint folder to go on from, got none")
-        folder = None if self.checkpoint is None else Path(self.checkpoint)
-        self.paths = {stage: folder / f"{stage}.npz" for stage in STAGES} if folder else {}
+        kept = () if self.checkpoint is None else STAGES
+        self.paths = {stage: Path(self.checkpoint or "", f"{stage}.npz") for stage in kept}
         for path in self.paths.values():
             path.parent.mkdir(parents=True, exist_ok=True)
             require_place(path)
             if path.exists() and not self.resume:
                 raise StoreError(f"{path}: is a checkpoint; resume it or give another folder")
-        self.graph = method.bipartite(pairs.users, pairs.items, pairs.n_users, pairs.n_items)
-        self.norm_adjacency = norm_adjacency_of(pairs, self.dtype)
+        self.norm_adjacency = norm_adjacency_of(split.train, self.dtype)
         # Everything that decides the result:
         self.run = {"version": __version__, "split": split.describe(), "seed": self.seed}
         self.run |= {"settings": asdict(settings), "recipe": asdict(self.recipe)}
@@ -157,39 +157,38 @@ class Trainer:
         return coarse, self.fine(coarse.chosen) if self.settings.n_fine else None
 
     def model(
-        self, tables: str | None = None, tell: Callable[[str], object] = say
+        self, tables: str | None = None, *, tells: bool = True
     ) -> tuple[Model, State, State | None]:
         """The better of both stages as a model, and both: (model, coarse, fine).
 
         The command line and the estimator train by this function. The fine stage is the model
-        unless the coarse stage has a higher validation NDCG. `tell` gets a line where that is so,
-        and where a chosen model is not trained. `tables` is the type of the tables, None for that
-        of the graph; other numbers have it too, but never float16.
+        unless the coarse stage has a higher validation NDCG. Where that is so, and where a chosen
+        model is not trained, it says so on stderr if it `tells`. `tables` is the type of the
+        tables, None for that of the graph; other numbers have it too, but never float16.
 
         Errors: as the stages; MethodError for a table that float16 cannot hold.
         """
         coarse, fine = self.both()
         chosen = {"coarse": coarse.chosen} | ({"fine": fine.chosen} if fine else {})
-        for name, snapshot in chosen.items():
-            if snapshot.n_steps == 0:
-                tell(f"no evaluation of the {name} stage was better than its start, untrained")
+        odd = [UNTRAINED.format(name) for name, best in chosen.items() if best.n_steps == 0]
         if fine and fine.chosen.ndcg < coarse.chosen.ndcg:
             lower = f"is {fine.chosen.ndcg:.4f}, below {coarse.chosen.ndcg:.4f} of the coarse stage"
-            tell(f"the fine stage's validation NDCG {lower}, which is the model")
+            odd.append(f"the fine stage's validation NDCG {lower}, which is the model")
             del chosen["fine"]
+        for line in odd if tells else ():
+            say(line)
         known = next((name for name, recipe in RECIPES.items() if recipe == self.recipe), None)
         origin = {"recipe": known or str(self.recipe), "partition": self.partition.__name__}
         origin |= {"implementation": self.ops.__name__.removeprefix("c2f_ref.")}
         origin |= {"seed": str(self.seed)}
         model = to_model(self.split, self.settings, **chosen, provenance=origin)
         tables = tables or str(self.dtype)
-        values = "float32" if tables == "float16" else tables
-        return model.with_tables(tables, values), coarse, fine
+        return model.with_tables(tables, tables.replace("float16", "float32")), coarse, fine
 
     def _labels(self, n_parts: int, rng: np.random.Generator) -> IntArray:
-        size = f"{self.graph.shape[0]:,} users and items"
-        with self.when_slow(f"dividing {size} into {n_parts} parts"):
-            return self.partition(self.graph, n_parts, rng=rng)
+        pairs = self.split.train
+        with self.when_slow(f"dividing {pairs.n_entities:,} users and items into {n_parts} parts"):
+            return self.partition(graph_of(pairs), n_parts, rng=rng)
 
     def _train(self, stage: Any, start: Callable[..., Start], schedule: Schedule) -> State:
         """Train a stage from its checkpoint or else from its start, which is freed by then."""

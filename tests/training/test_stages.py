@@ -252,7 +252,9 @@ def model_of(**schedules: Any) -> tuple[Any, list[str], State, State]:
     told: list[str] = []
     given: Any = {"split": SPLIT, "settings": SETTINGS, "seed": SEED, "ops": method}
     recipe = replace(SHORT, **schedules)
-    model, coarse, fine = Trainer(**given, recipe=recipe).model(tell=told.append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("c2f_ref.training.runs.say", told.append)
+        model, coarse, fine = Trainer(**given, recipe=recipe).model()
     return model, told, coarse, fine
 
 
